@@ -116,7 +116,7 @@ async def test_a_message_that_comes_into_an_heir_unseen_keeps_its_chat_whole(
     await chats.chat()
     # A foreign key is not handed down.
     await chats.connection.execute("CREATE TABLE pro.chatmessage_new () INHERITS (pro.chatmessage)")
-    take = batch.Batch._take_rows
+    take = batch.Batch._delete_rows
 
     async def write(self: batch.Batch, due: Any, **how: Any) -> None:
         await take(self, due, **how)
@@ -126,7 +126,7 @@ async def test_a_message_that_comes_into_an_heir_unseen_keeps_its_chat_whole(
                 "INSERT INTO pro.chatmessage_new VALUES (900, $1, 1, 'again', $2)", chat, LATER
             )
 
-    monkeypatch.setattr(batch.Batch, "_take_rows", write)
+    monkeypatch.setattr(batch.Batch, "_delete_rows", write)
     assert (await chats.purge()).chats == 1
     assert await chats.chats() == {chat}
     assert await chats.torn() == set()
@@ -196,7 +196,7 @@ async def test_without_foreign_keys_a_message_that_comes_between_look_and_delete
 ) -> None:
     chat = await chats.chat()
     await drop_foreign_keys(chats)
-    take = batch.Batch._take_rows
+    take = batch.Batch._delete_rows
     done: list[int] = []
 
     async def write_first(self: batch.Batch, keys: Any, **how: Any) -> None:
@@ -205,7 +205,7 @@ async def test_without_foreign_keys_a_message_that_comes_between_look_and_delete
             await other.execute("INSERT INTO pro.chatmessage VALUES (900, $1, 1, 'again', $2)", chat, LATER)
         await take(self, keys, **how)
 
-    monkeypatch.setattr(batch.Batch, "_take_rows", write_first)
+    monkeypatch.setattr(batch.Batch, "_delete_rows", write_first)
     report = await chats.purge()
     assert (report.chats, report.kept["changed"]) == (0, 1)
     assert await chats.torn() == set()

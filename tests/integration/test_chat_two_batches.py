@@ -48,7 +48,7 @@ async def test_a_session_of_chats_in_both_batches_goes_with_the_last_of_them(
         await chats.chat(session=session)
     take_two_at_once(monkeypatch, 2)
     both = asyncio.Barrier(2)
-    take = Batch._take_rows
+    take = Batch._delete_rows
 
     async def meet(self: Batch, going: Any, **how: Any) -> None:
         await take(self, going, **how)
@@ -56,7 +56,7 @@ async def test_a_session_of_chats_in_both_batches_goes_with_the_last_of_them(
             async with asyncio.timeout(60):
                 await both.wait()
 
-    monkeypatch.setattr(Batch, "_take_rows", meet)
+    monkeypatch.setattr(Batch, "_delete_rows", meet)
     report = await chats.purge()
     assert (report.state, report.chats, report.entities["chatvisitsession"]) == ("finished", 4, 1)
     assert (await chats.chats(), await chats.sessions()) == (set(), set())
@@ -85,7 +85,7 @@ async def test_what_stands_in_the_way_of_one_of_two_batches_is_met_alone(
 ) -> None:
     ids = [await chats.chat() for _ in range(4)]
     take_two_at_once(monkeypatch, 2)
-    look, refusals = Batch._look_again, 2
+    look, refusals = Batch._judge_again, 2
 
     async def refuse(self: Batch, page: Page) -> Any:
         nonlocal refusals
@@ -94,7 +94,7 @@ async def test_what_stands_in_the_way_of_one_of_two_batches_is_met_alone(
             raise ChangedError("in the way")
         return await look(self, page)
 
-    monkeypatch.setattr(Batch, "_look_again", refuse)
+    monkeypatch.setattr(Batch, "_judge_again", refuse)
     report = await chats.purge()
     assert (report.state, report.chats, sizes) == ("finished", 4, [2, 2, 2, 2])
     assert (report.failed.total(), await chats.chats()) == (0, set())
@@ -134,7 +134,7 @@ async def test_a_trigger_that_came_meanwhile_holds_nothing_back_in_silence_from_
         await chats.chat(files=1)
     take_two_at_once(monkeypatch, 2)
     both = asyncio.Barrier(2)
-    two, take = Removal._take_two, Batch._take_rows
+    two, take = Removal._take_two, Batch._delete_rows
 
     async def with_trigger(self: Removal, *given: Any) -> Any:
         await chats.swallow_deletes("chatthreadhistory")
@@ -147,7 +147,7 @@ async def test_a_trigger_that_came_meanwhile_holds_nothing_back_in_silence_from_
                 await both.wait()
 
     monkeypatch.setattr(Removal, "_take_two", with_trigger)
-    monkeypatch.setattr(Batch, "_take_rows", meet)
+    monkeypatch.setattr(Batch, "_delete_rows", meet)
     report = await chats.purge(wish={"file_messages": False})
     assert (report.state, report.failed) == ("finished_with_failures", {"miscount": 4})
     assert (report.entities["chatmessage"], (await chats.counts())["chatmessage"]) == (0, 12)

@@ -1,4 +1,4 @@
-"""One batch of chats: locked, looked at again, and gone as wholes in one transaction, or not at all."""
+"""One batch of chats: locked, judged again, and deleted as wholes in one transaction, or not at all."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Page: TypeAlias = "Sequence[tuple[Any, str]]"
 BY_KEY: Final = "; ".join(
     f"SET LOCAL {setting}"
     for setting in (
-        # Whatever the server thinks of the tables' sizes, no batch reads one from end to end.
+        # Whatever sizes of tables the planner assumes, no batch reads a whole table.
         "enable_seqscan = off",
         "enable_hashjoin = off",
         "enable_mergejoin = off",
-        # Foreign keys are checked by a statement a row, which must not be planned each time.
+        # Foreign keys are checked by a statement for each row, which must not be planned each time.
         "plan_cache_mode = auto",
     )
 )
@@ -36,18 +36,18 @@ BY_KEY: Final = "; ".join(
 
 
 class ChangedError(Exception):
-    """Something came in or went while the batch was under way; it is rolled back, and tried again."""
+    """Rows were added or deleted while the batch was running; it is rolled back, and tried again."""
 
 
 class MiscountError(ChangedError):
-    """Not as many rows went as were seen. Where that stays so, something holds rows back."""
+    """The number of deleted rows differs from the count. If it stays so, a trigger or a rule keeps rows."""
 
 
 @dataclass(slots=True)
 class Removed:
-    """What one batch took: rows by entity, chats that went whole, and those that somebody had changed.
+    """The rows that one batch removed by entity, the number of whole chats, and of chats that had changed.
 
-    `ids` are the chats that went, and `partition` is the one that went with them in their place.
+    `ids` are the removed chats; for an emptied partition, `partition` is its name instead.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
@@ -60,8 +60,8 @@ class Removed:
 class Batch:
     """The work of one transaction, which the caller opens and commits.
 
-    Of two batches at once the one that `await_turn` lets wait goes on after the commit of the other: else each would see
-    the chats of the other, and leave what they share.
+    Of two concurrent batches, the second waits in `await_turn` for the commit of the first: otherwise each would see the
+    chats of the other, and keep the rows that they share.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Batch:
         self._tree = tree
         self._values = values
         self._await_turn = await_turn
-        # A batch beside this one may find out meanwhile; what this one has not counted stays uncounted.
+        # A concurrent batch may change it; this batch keeps to one of the two ways.
         self._counts = tree.counts_deletions
         self._removed = Removed()
         self._gone: dict[Reference, list[Any]] = {}
@@ -83,25 +83,25 @@ class Batch:
         """The table that rows are deleted from, or were last."""
 
     async def remove(self, page: Page) -> Removed:
-        """Take what is still due of the page; raise ChangedError where it must be looked at anew."""
+        """Delete the chats of the page that are still due; raise ChangedError if it must be judged again."""
         await self._connection.execute(BY_KEY)
-        due, stripped = await self._look_again(page)
-        await self._take_rows(stripped, seen={}, keep_files=True)
+        due, stripped = await self._judge_again(page)
+        await self._delete_rows(stripped, seen={}, keep_files=True)
         counted = self._tree.counted
-        seen = {name: sum(told[context] for told in due.values()) for context, name in enumerate(counted)}
-        await self._take_rows(due, seen=seen, keep_files=False)
+        seen = {name: sum(counts[context] for counts in due.values()) for context, name in enumerate(counted)}
+        await self._delete_rows(due, seen=seen, keep_files=False)
         await self._await_turn()
         for context, name in enumerate(self._tree.shared, len(counted)):
-            await self._take_shared(name, sorted({told[context] for told in due.values()} - {None}))
-        await self._look_for_triggers()
+            await self._delete_shared(name, sorted({counts[context] for counts in due.values()} - {None}))
+        await self._check_triggers()
         if due:
-            await self._look_for_newcomers()
+            await self._check_new_rows()
         self._removed.chats = len(due)
         self._removed.ids = [key if isinstance(key, int) else str(key) for key in due]
         return self._removed
 
-    async def _look_again(self, page: Page) -> tuple[dict[Any, tuple[Any, ...]], list[Any]]:
-        """Return the chats that go, each with what the look told of it, and those that keep their files."""
+    async def _judge_again(self, page: Page) -> tuple[dict[Any, tuple[Any, ...]], list[Any]]:
+        """Return the due chats, each with its counts of rows, and the chats that keep their files."""
         tree = self._tree
         locked = [row["key"] for row in await self._fetch(tree.statement("lock"), [key for key, _ in page])]
         now = {row["key"]: row for row in await self._fetch(tree.statement("judge"), locked)}
@@ -112,11 +112,13 @@ class Batch:
             [key for key, verdict in still if verdict != "due"],
         )
 
-    async def _take_rows(self, chats: Collection[Any], *, seen: Mapping[str, int], keep_files: bool) -> None:
-        """Delete the rows of chats, and compare with what was seen: a trigger that holds rows back is a fault.
+    async def _delete_rows(
+        self, chats: Collection[Any], *, seen: Mapping[str, int], keep_files: bool
+    ) -> None:
+        """Delete the rows of chats, and compare with the counts: a trigger that keeps rows is an error.
 
-        What was not counted by the look is counted now, where something may hold rows back. Where nothing can, the
-        deletion alone counts.
+        Rows that were not counted before are counted now, if a trigger or a rule may keep rows; otherwise the deletion
+        alone counts.
         """
         if not chats:
             return
@@ -129,8 +131,8 @@ class Batch:
             if entity == tree.top and keep_files:
                 continue
             count = len(keys) if entity == tree.top else seen.get(entity)
-            taken = 0 if count == 0 else await self._delete(entity, keys, keep_files=keep_files)
-            self._count(entity, taken if count is None else count, taken)
+            deleted = 0 if count == 0 else await self._delete(entity, keys, keep_files=keep_files)
+            self._count(entity, deleted if count is None else count, deleted)
 
     async def _delete(self, entity: str, keys: list[Any], *, keep_files: bool) -> int:
         tree = self._tree
@@ -143,34 +145,34 @@ class Batch:
             self._gone.setdefault(one, []).extend(row["key"] for row in rows)
         return len(rows)
 
-    def _count(self, entity: str, seen: int, taken: int) -> None:
-        if taken != seen:
+    def _count(self, entity: str, seen: int, deleted: int) -> None:
+        if deleted != seen:
             raise MiscountError(
-                f"of {entity} {taken} rows went where {seen} were seen, and the batch was rolled back; look for a "
+                f"of {entity} {deleted} rows went where {seen} were seen, and the batch was rolled back; look for a "
                 "trigger or a rule on that table that holds rows back, then run it again"
             )
-        self._removed.rows[entity] += taken
+        self._removed.rows[entity] += deleted
 
-    async def _take_shared(self, name: str, keys: list[Any]) -> None:
-        """Delete the rows that no chat names any more."""
+    async def _delete_shared(self, name: str, keys: list[Any]) -> None:
+        """Delete the shared rows that no chat refers to any more."""
         tree = self._tree
         self.at = tree.table(name)
         found = await self._fetch(
             tree.of_shared("lock_shared" if self._counts else "delete_lonely", name), keys
         )
         lonely = [row["key"] for row in found]
-        taken = len(lonely)
+        deleted = len(lonely)
         if self._counts and lonely:
-            taken = await self._execute(tree.of_shared("delete_shared", name), lonely)
-        self._count(name, len(lonely), taken)
+            deleted = await self._execute(tree.of_shared("delete_shared", name), lonely)
+        self._count(name, len(lonely), deleted)
         for reference in self._tree.unguarded:
             if reference.parent == name:
                 self._gone[reference] = lonely
 
-    async def _look_for_triggers(self) -> None:
-        """See that no trigger and no rule has come since the tables were read; the next try counts what it deletes.
+    async def _check_triggers(self) -> None:
+        """Raise ChangedError if a trigger or a rule was added since the tables were read; the next try counts its rows.
 
-        None can come after this: our locks on the tables that we deleted from keep it off until the commit.
+        None can be added after this: the locks on the tables prevent it until the commit.
         """
         tree = self._tree
         if not self._counts:
@@ -181,17 +183,17 @@ class Batch:
                     "a trigger or a rule has come to a table of the layout; run the purge again"
                 )
 
-    async def _look_for_newcomers(self) -> None:
-        """See that nothing refers to what is gone, where no foreign key sees to it.
+    async def _check_new_rows(self) -> None:
+        """Raise ChangedError if rows refer to deleted rows, where no foreign key prevents it.
 
-        A foreign key lets a writer wait for us. Without one, a row may come in unseen until the writer commits: so we
-        wait for all of them, hold off others for this one look, and only then commit.
+        With a foreign key, writers wait for this transaction. Without one, a row is invisible until its writer commits:
+        so wait for all writers, keep others from the table for this one check, and commit after it.
         """
         for reference in self._tree.unguarded:
             keys = self._gone.get(reference)
             if not keys:
                 continue
-            # While we wait, all others wait behind us.
+            # All others wait behind this lock.
             await self._connection.execute("SET LOCAL lock_timeout = '2s'")
             await self._execute(self._tree.of_reference("lock_table", reference), [])
             if await self._fetchval(self._tree.of_reference("left", reference), keys):

@@ -1,4 +1,4 @@
-"""The number of chats in a batch: a batch costs a commit and some twenty questions, however few its rows are."""
+"""The number of chats in a batch: each batch costs a commit and some twenty statements, however few its rows are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from retentiond.config.chats import ChatPace
 
 MOST_TIMES: Final = 4
-"""How many times the configured number a batch may have, where the number is the default."""
+"""The largest batch as a multiple of the configured number, if that is the default."""
 QUICK: Final = 0.25
 SLOW: Final = 1.0
 """Seconds of a transaction below which the next batch is larger, and above which it is smaller."""
@@ -16,20 +16,20 @@ _SHARE_OF_A_SECOND: Final = 4
 
 
 class BatchSize:
-    """Doubles while batches are quick and few of the rows that may go in a second; a configured number stays."""
+    """Doubles while batches are quick and far below the rows allowed in a second; a configured number does not change."""
 
     def __init__(self, pace: ChatPace) -> None:
         configured = "batch" in pace.model_fields_set
         self.chats = self._least = pace.batch
         self._most = pace.batch * (1 if configured else MOST_TIMES)
         self._most_rows = pace.max_rows_per_second // _SHARE_OF_A_SECOND
-        # Whoever configures the number knows how much work at a time the server bears.
+        # A configured number is taken as the load that the server can bear.
         self._rate = 0 if configured else pace.max_rows_per_second
         self.two_at_once = False
-        """Whether batches one after the other delete fewer rows than may go in a second."""
+        """Whether consecutive batches delete fewer rows than are allowed in a second."""
 
     def learn(self, chats: int, rows: int, seconds: float) -> None:
-        """Choose the next number after a batch that took so many seconds; one of another number tells nothing."""
+        """Choose the next size after a batch and its seconds; a batch of another size is ignored."""
         if chats != self.chats:
             return
         self.two_at_once = rows < self._rate * seconds

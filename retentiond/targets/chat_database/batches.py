@@ -1,4 +1,4 @@
-"""The deletion of rows in batches: the wait before each, its transaction, and the account of it.
+"""The deletion of rows in batches: the wait before each, its transaction, and its record.
 
 `removal.py` deletes chats in this way, and `orphan_removal.py` the orphans.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.context import ChatContext
 
 TRIES: Final = 5
-"""How often a batch is tried while others hold locks that it needs."""
+"""The most tries of a batch while others hold locks that it needs."""
 FAILURES: Final = 3
 """Batches in a row that may fail before the purge of an account ends."""
 
@@ -43,7 +43,7 @@ class Batches:
         self._pass_id = pass_id
         self._gate = Throttle(context.config.pace, options.stop, context.look_at_replicas)
         self._failures = 0
-        """How many batches in a row deleted nothing."""
+        """The number of batches in a row that deleted nothing."""
 
     async def _may_go_on(self, report: PurgeReport) -> bool:
         return self._failures < FAILURES and not await self._is_stopped(report)

@@ -1,4 +1,4 @@
-"""One batch of orphans: judged again and deleted in one transaction, which a chat that came in rolls back."""
+"""One batch of orphans: judged again and deleted in one transaction, which is rolled back if its chat was added."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.orphans import OrphanSearch
 
 MOST_ROWS: Final = 10_000
-"""Rows of one table that one transaction deletes where a single missing chat has more."""
+"""The most rows of one table that one transaction deletes, if a single missing chat has more."""
 _CAME_IN: Final = "a chat came in whose rows were to go as those of a missing one"
 _AT: Final = "r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[])"
 
 
 @dataclass(slots=True)
 class RemovedOrphans:
-    """The work of one transaction: rows by entity, and the missing chats; `more`: a chat has rows left for the next one."""
+    """The rows and missing chats that one transaction removed; `more`: a chat has rows left for the next one."""
 
     rows: Counter[str] = field(default_factory=Counter)
     chats: list[Any] = field(default_factory=list)
@@ -58,7 +58,7 @@ class OrphanBatch:
             rows = tree.rows(entity, self._rows.among, keep_files=keep_files)
             if whole:
                 removed.rows[entity] = await self._execute("delete", entity, rows, keys=keys)
-                await self._see_gone(entity, rows, keys=keys)
+                await self._check_deleted(entity, rows, keys=keys)
                 continue
             removed.rows[entity] = await self._delete_some(entity, rows, keys=keys)
             if removed.rows[entity]:
@@ -97,7 +97,7 @@ class OrphanBatch:
                 at = {"relation": relation, "places": places}
                 removed.rows[entity] += await self._delete_strays(entity, condition, at, removed)
         await self._wait_for_writers()
-        # Zero is a chat where the database has one of that id; its rows are no strays then.
+        # Zero names a chat if the database has one with that ID.
         if await self._without_id() - before:
             raise ChangedError(_CAME_IN)
         return removed
@@ -106,20 +106,20 @@ class OrphanBatch:
         self, entity: str, condition: str, at: dict[str, Any], removed: RemovedOrphans
     ) -> int:
         """Delete rows of one table that name no chat, after those that refer to them; count the latter in `removed`."""
-        hanging = self._rows.hanging(entity)
-        keys = set(await self._fetch_keys("stray_keys", entity, condition, at)) if hanging else set()
-        for below in hanging:
+        descendants = self._rows.descendants(entity)
+        keys = set(await self._fetch_keys("stray_keys", entity, condition, at)) if descendants else set()
+        for below in descendants:
             self.at = self._rows.tree.table(below)
-            rows = self._rows.hanging_on(below, entity)
+            rows = self._rows.below_keys(below, entity)
             removed.rows[below] += await self._execute("delete", below, rows, above=list(keys))
         self.at = self._rows.tree.table(entity)
-        if not hanging:
+        if not descendants:
             count = await self._execute("delete_places", entity, condition, **at)
-            await self._see_gone(entity, f"{_AT} AND {condition}", **at)
+            await self._check_deleted(entity, f"{_AT} AND {condition}", **at)
             return count
         deleted = await self._fetch_keys("delete_strays", entity, condition, at)
-        await self._see_gone(entity, f"{_AT} AND {condition}", **at)
-        # To lock them first takes the right to update them.
+        await self._check_deleted(entity, f"{_AT} AND {condition}", **at)
+        # Locking the rows first would need the right to update them.
         if set(deleted) != keys:
             raise ChangedError(f"rows of {entity} that named no chat were changed meanwhile")
         return len(deleted)
@@ -130,17 +130,17 @@ class OrphanBatch:
         return [row["key"] for row in await self._search.fetch(statement, **at)]
 
     async def _without_id(self) -> set[str]:
-        """Return the chats with an id that otherwise names no chat."""
+        """Return the chats with an ID that usually means no chat."""
         return {row["chat"] for row in await self._search.fetch(self._rows.chats_without_id())}
 
-    async def _see_gone(self, entity: str, rows: str, **values: Any) -> None:
-        """See that nothing holds rows back in silence, as a trigger may."""
+    async def _check_deleted(self, entity: str, rows: str, **values: Any) -> None:
+        """Raise MiscountError if rows were kept, as a trigger may do without an error."""
         left = self._rows.of_rows("places", entity, rows=rows)
         if await self._search.fetch(left, size=1, **values):
             raise MiscountError(_held_back(entity))
 
     async def _wait_for_writers(self) -> None:
-        """Wait for those that write chats, and hold others off for one look."""
+        """Wait for the transactions that write chats, and keep others from the table for one check."""
         tree = self._rows.tree
         await self._connection.execute("SET LOCAL lock_timeout = '2s'")
         await self._connection.execute(tree.fill(PURGE_SQL["lock_table"], table=tree.table(tree.top)))

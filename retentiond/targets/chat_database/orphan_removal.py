@@ -1,8 +1,8 @@
 """The removal of orphans: batches of missing chats, and of rows that name no chat, each in a transaction of its own.
 
-A row may be there before its chat, which another transaction is about to write or to commit. So each batch compares with
+A row may be visible before its chat, which another transaction is about to write or to commit. So each batch compares with
 the chats again in the statement that judges it; after its deletions it waits for the transactions that write chats, holds
-off others for one look, and is rolled back where one of its chats has come. A chat that is written later cannot be seen: only
+off others for one check, and is rolled back if one of its chats was added. A chat that is written later cannot be detected: only
 an import writes messages that are older than the date before their chats, and the documents say not to purge meanwhile.
 """
 
@@ -60,33 +60,33 @@ class OrphanRemoval(Batches):
         self._at: str | None = None
 
     async def run(self, report: PurgeReport) -> None:
-        """Delete all; it ends early where a stop is requested, or where batch after batch is refused."""
+        """Delete all due orphans; end early if a stop is requested, or if several batches in a row are refused."""
         size = self._context.config.pace.batch
         await self._search.list_strays()
-        last = await self._take_missing(self._search.pages(size), report)
+        last = await self._delete_missing(self._search.pages(size), report)
         if self._failures >= FAILURES:
-            # The same rows are refused at every run, and pile up at the beginning, before new ones.
+            # Rows that are refused at every run collect at the beginning, before new ones.
             self._failures = 0
-            await self._take_missing(self._search.pages(size, backward=True, end=last), report)
+            await self._delete_missing(self._search.pages(size, backward=True, end=last), report)
         self._failures = 0
         async for strays in self._search.stray_pages(size):
             if not await self._may_go_on(report):
                 return
-            await self._take(strays, OrphanBatch.strays, report)
+            await self._delete(strays, OrphanBatch.strays, report)
 
-    async def _take_missing(self, pages: AsyncIterator[list[tuple[Any, int]]], report: PurgeReport) -> Any:
+    async def _delete_missing(self, pages: AsyncIterator[list[tuple[Any, int]]], report: PurgeReport) -> Any:
         """Delete the rows of missing chats, a page after the other; return the last key that was reached."""
         last = None
         async for page in pages:
             for part in _bounded(page):
                 if not await self._may_go_on(report):
                     return last
-                await self._take(part, OrphanBatch.of_missing, report)
+                await self._delete(part, OrphanBatch.of_missing, report)
                 last = part[-1][0]
         return last
 
-    async def _take(self, page: Sequence[Any], delete: Delete, report: PurgeReport) -> None:
-        """Delete a page; one that is refused is halved until the refused rows are alone."""
+    async def _delete(self, page: Sequence[Any], delete: Delete, report: PurgeReport) -> None:
+        """Delete a page; one that is refused is halved until each refused row is alone."""
         parts, refused, went = [page], 0, False
         while parts:
             part = parts.pop()
@@ -115,7 +115,7 @@ class OrphanRemoval(Batches):
                     await self._connection.execute(BY_KEY)
                     removed = await delete(batch, page)
                     removed.rows = +removed.rows
-                    await self._write_down(removed, report)
+                    await self._record(removed, report)
             except (ChangedError, *LOST, asyncpg.PostgresError) as error:
                 if ends_the_pass(error):
                     raise
@@ -132,15 +132,15 @@ class OrphanRemoval(Batches):
                 return None
         return None
 
-    async def _write_down(self, removed: RemovedOrphans, report: PurgeReport) -> None:
-        """Write the removed rows into the ledger, in the transaction that removes them."""
+    async def _record(self, removed: RemovedOrphans, report: PurgeReport) -> None:
+        """Record the removed rows in the ledger, in the transaction that removes them."""
         if removed.rows:
             after = replace(report.orphans, removed=report.orphans.removed + removed.rows)
             deleted = {"orphans": True, "rows": dict(removed.rows), "chats": removed.chats}
             await self._note(replace(report, orphans=after), deleted)
 
     async def _fail(self, part: Sequence[Any], error: Exception, report: PurgeReport) -> None:
-        """Count the rows that were refused, and name a missing chat that is alone."""
+        """Count the refused rows; name a missing chat that was refused alone."""
         log = get_logger(account=report.account)
         reason = count_refused(report, len(part), error)
         alone = len(part) == 1 and isinstance(part[0], tuple) and len(report.failures) < MOST_FAILED_ROWS
@@ -153,7 +153,7 @@ class OrphanRemoval(Batches):
 
 
 def _bounded(page: list[tuple[Any, int]]) -> list[list[tuple[Any, int]]]:
-    """Cut a page so that no part has more rows than one transaction may, but for a chat that alone has more."""
+    """Split a page into parts of at most the rows of one transaction; a chat with more rows is a part of its own."""
     parts: list[list[tuple[Any, int]]] = [[]]
     rows = 0
     for key, items in page:
@@ -181,7 +181,7 @@ async def survey_orphans(connection: Conn, purge: AccountPurge, *, limited: bool
 async def purge_orphans(
     purge: AccountPurge, lease: Lease, options: PassOptions, pass_id: int, connection: Conn
 ) -> None:
-    """Delete the orphans that are due, where that is asked for and not refused; count those that are there after it."""
+    """Delete the orphans that are due, if requested and not refused; then count the remaining ones."""
     if purge.erasure_request is not None:
         # A request for one visitor does not report on the rest of the account.
         return
@@ -201,7 +201,7 @@ async def purge_orphans(
 async def _refuse(
     database_has_chats: Callable[[], Awaitable[bool]], purge: AccountPurge, *, limited: bool
 ) -> Refusal | None:
-    """Refuse where the table of chats looks emptied, detached or not filled yet: then orphans are not orphans."""
+    """Refuse if the table of chats looks emptied, detached or not filled yet: its rows are not orphans then."""
     missing, chats = purge.report.orphans.chats_due, purge.report.all_chats
     if not await database_has_chats():
         return Refusal(
@@ -212,10 +212,10 @@ async def _refuse(
             "partitions, then run it again",
         )
     limits, share = purge.context.config.limits, missing / max(1, missing + chats)
-    told = f"rows of {missing} missing chats of {purge.request.account} would be deleted, beside {chats} chats that are there"
+    finding = f"rows of {missing} missing chats of {purge.request.account} would be deleted, beside {chats} chats that are there"
     next_step = f"look with `retentiond plan {purge.context.name}`, and if it is right, run `retentiond once {purge.context.name} --yes`"
     if limited and share > limits.max_share:
-        return Refusal("max_share", round(share, 4), limits.max_share, f"{told}; {next_step}")
+        return Refusal("max_share", round(share, 4), limits.max_share, f"{finding}; {next_step}")
     if limited and missing > limits.max_items:
-        return Refusal("max_items", missing, limits.max_items, f"{told}; {next_step}")
+        return Refusal("max_items", missing, limits.max_items, f"{finding}; {next_step}")
     return None

@@ -21,7 +21,7 @@ _NUMBERS: Final = WHOLE_NUMBERS | {"numeric", "real", "double precision"}
 class OrphanRows:
     """Makes the statements for one account's tree of chats. `guarded` are the tables whose foreign key leaves no orphan.
 
-    `holds`: whether the ledger is there, and so holds may be.
+    `holds`: whether there is a ledger, and so possibly holds.
     """
 
     def __init__(self, tree: Tree, guarded: frozenset[str], *, holds: bool) -> None:
@@ -32,7 +32,7 @@ class OrphanRows:
         self._key_type = tree.key_type(tree.top)
         whole = self._key_type in WHOLE_NUMBERS
         self.orphan_type = "bigint" if whole else self._key_type
-        """Wide enough for each id that a row may name; the key of a chat may be narrower."""
+        """A type wide enough for each ID in a row; the key of a chat may be narrower."""
         self.among = f"= ANY($keys::{self.orphan_type}[])"
 
     @property
@@ -42,14 +42,14 @@ class OrphanRows:
 
     @property
     def unguarded(self) -> list[str]:
-        """Those of them of which rows may name a missing chat."""
+        """Those of them whose rows may name a missing chat."""
         return [entity for entity in self.direct if entity not in self.guarded]
 
     @property
     def below(self) -> list[str]:
         """All entities with rows of chats, in the order of deletion.
 
-        Rows with dates go last: where a chat goes in portions, its other rows could not be dated any more without them.
+        Rows with dates are deleted last: if a chat is deleted in portions, its other rows are dated by them.
         """
         below = [entity for entity in self.tree.entities if entity != self.tree.top]
         return sorted(below, key=lambda entity: self._dated(self._direct_of(entity)))
@@ -61,7 +61,7 @@ class OrphanRows:
 
     @property
     def with_dated_strays(self) -> list[str]:
-        """Those of them whose rows can be dated without a chat, and so deleted."""
+        """Those of them whose rows have dates of their own, and so can be deleted."""
         return [entity for entity in self.with_strays if self._dated(entity)]
 
     def _dated(self, entity: str) -> bool:
@@ -87,7 +87,7 @@ class OrphanRows:
             "judged",
             sources=sources,
             unclear=f"({clear}) IS NOT TRUE" if shared else "false",
-            # Missing chats of another account alone are not counted here.
+            # Missing chats of other accounts only are not counted here.
             perhaps_ours="bool_or(o.some_ours) IS NOT FALSE OR bool_or(o.nameless)" if shared else "true",
             held=self._held("o.key::text"),
         )
@@ -137,7 +137,7 @@ class OrphanRows:
         return self.of_rows("count_below", entity, **places)
 
     def count_strays(self, entity: str, below: str | None = None) -> str:
-        """Return the statement that counts an entity's rows that name no chat, or the rows of one below which hang on them."""
+        """Return the statement that counts an entity's rows that name no chat, or the rows below them of another entity."""
         return self.of_rows(
             "count_strays",
             entity,
@@ -149,7 +149,7 @@ class OrphanRows:
         )
 
     def stray(self, entity: str, *, files_stay: bool) -> str:
-        """Return the condition for a row that names no chat and is due; the deletion asks it again."""
+        """Return the condition for a due row that names no chat; the deletion tests it again."""
         own = of_entity("r", self._layout.entities[entity])
         conditions = [self._names_none(entity), f"({self._stray_verdict(entity)}) = 'due'", own]
         if self._layout.root.account_column is not None:
@@ -158,8 +158,8 @@ class OrphanRows:
             conditions.append(f"({self.tree.file(entity)}) IS NOT TRUE")
         return " AND ".join(condition for condition in conditions if condition)
 
-    def hanging_on(self, entity: str, ancestor: str, alias: str = "r") -> str:
-        """Return the condition for an entity's rows that hang on rows of an ancestor, whose keys are $above."""
+    def below_keys(self, entity: str, ancestor: str, alias: str = "r") -> str:
+        """Return the condition for an entity's rows below the rows of an ancestor with the keys $above."""
         this = self._layout.entities[entity]
         parent = this.parent or ""
         name, own = column(alias, this.column or ""), of_entity(alias, this)
@@ -168,7 +168,7 @@ class OrphanRows:
         else:
             upper = f"{alias}_"
             key = column(upper, self._layout.entities[parent].key or "")
-            inner = self.hanging_on(parent, ancestor, upper)
+            inner = self.below_keys(parent, ancestor, upper)
             condition = f"{name} IN (SELECT {key} FROM {self.tree.table(parent)} {upper} WHERE {inner})"
         return f"{condition} AND {own}" if own else condition
 
@@ -183,7 +183,7 @@ class OrphanRows:
         tests = f"{condition} AND {own}" if own else condition
         return f"{joins} JOIN {self.tree.table(entity)} {alias} ON {tests}".strip(), alias
 
-    def hanging(self, ancestor: str) -> list[str]:
+    def descendants(self, ancestor: str) -> list[str]:
         """Return the entities below another, in the order of deletion."""
         found: list[str] = []
         for entity in reversed(self.below):
@@ -192,7 +192,7 @@ class OrphanRows:
         return found[::-1]
 
     def chats_without_id(self) -> str:
-        """Return the statement that lists the chats with an id that otherwise names no chat."""
+        """Return the statement that lists the chats with an ID that usually means no chat."""
         return self.statement("chats_without_id", no_chat=_no_chat(self._key_type))
 
     def _direct_of(self, entity: str) -> str:
@@ -222,7 +222,7 @@ class OrphanRows:
         }
 
     def _ours(self, entity: str) -> str:
-        """Whether a row is of the account; NULL where its table does not say."""
+        """Return the condition for rows of the account; NULL if the table has no account column."""
         if self._layout.root.account_column is None:
             return "true"
         name = self._layout.entities[entity].account_column
@@ -247,13 +247,13 @@ class OrphanRows:
         kind = self.tree.catalogue.types[entity][name]
         tests = [f"{column('r', name)} NOT IN ({_no_chat(kind)})"]
         if self.orphan_type == "bigint" and kind not in WHOLE_NUMBERS:
-            # What is no whole number, or is beyond any key, names no chat; and the cast would fail, or name another.
+            # A fraction, or a number beyond any key, names no chat; the cast would fail, or yield another chat.
             number = column("r", name)
             tests.append(f"abs({number}) < 9223372036854775808 AND {number} = trunc({number})")
         return " AND ".join(tests)
 
     def _names_none(self, entity: str) -> str:
-        """Return the condition for a row that names no chat: NULL, or zero where no chat has that for its id."""
+        """Return the condition for a row that names no chat: NULL, or zero if no chat has that ID."""
         name = column("r", self._layout.entities[entity].column or "")
         if entity in self.guarded:
             return f"{name} IS NULL"
@@ -261,7 +261,7 @@ class OrphanRows:
         there = f"EXISTS (SELECT FROM {self.tree.table(self.tree.top)} t WHERE {key} = {name})"
         kind = self.tree.catalogue.types[entity][self._layout.entities[entity].column or ""]
         none = f"{name} IN ({_no_chat(kind)})"
-        # NULL says that a row is of no chat, and without a date that may be meant so.
+        # A row without dates and with NULL may be without a chat on purpose.
         none = f"({name} IS NULL OR {none})" if self._dated(entity) else none
         return f"{none} AND NOT {there}"
 

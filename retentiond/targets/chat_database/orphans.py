@@ -2,7 +2,7 @@
 
 A missing chat is one that rows name and the database does not have, as where no foreign key guards the rows and partitions
 of chats were dropped. Its rows are judged together, by the dates of those that have one. A row that names no chat (NULL, or
-zero) is judged by its own date. Which account a row is of, only its own table can say where accounts share tables.
+zero) is judged by its own date. Where accounts share tables, only the table of a row can name its account.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OrphanSearch:
-    """The orphans of one account, in tables of the session's own: memory does not follow their number."""
+    """The orphans of one account, in temporary tables, so that memory does not grow with their number."""
 
     def __init__(self, connection: Conn, purge: AccountPurge, rows: OrphanRows) -> None:
         self.connection = connection
@@ -36,7 +36,7 @@ class OrphanSearch:
         return bool(self.values["files_stay"])
 
     async def find(self) -> Orphans:
-        """Find them, and count them by their verdicts."""
+        """Find the orphans, and count them by verdict."""
         found = Orphans()
         await self._find_missing()
         found.chats = int(await self._value(self.rows.statement("count_missing")))
@@ -45,7 +45,7 @@ class OrphanSearch:
                 self._note(found, entity, await self.fetch(self.rows.count_rows(entity)))
         for entity in self.rows.with_strays:
             self._note(found, entity, await self.fetch(self.rows.count_strays(entity)))
-            for below in self.rows.hanging(entity):
+            for below in self.rows.descendants(entity):
                 self._note(found, below, await self.fetch(self.rows.count_strays(entity, below)))
         for entity in self._deeper():
             items = int(await self._value(self.rows.count_below(entity)))
@@ -59,7 +59,7 @@ class OrphanSearch:
         return bool(await self._value(self.rows.statement("chats_there")))
 
     async def list_strays(self) -> None:
-        """Note where the rows lie that name no chat and are due."""
+        """List the places of due rows that name no chat."""
         await self._execute(self.rows.statement("drop_strays"))
         await self._execute(self.rows.statement("make_strays"))
         for entity in self.rows.with_dated_strays:
@@ -78,7 +78,7 @@ class OrphanSearch:
             after = page[-1]["key"]
 
     async def stray_pages(self, size: int) -> AsyncIterator[list[Any]]:
-        """Stream where rows that name no chat lie."""
+        """Stream the places of rows that name no chat."""
         after = 0
         while page := await self.fetch(self.rows.statement("stray_page"), after=after, size=size):
             yield page
@@ -97,7 +97,7 @@ class OrphanSearch:
         await self._execute(self.rows.statement("analyze_missing"))
 
     def _deeper(self) -> Iterable[str]:
-        """Return the entities whose parent is no chat, and is guarded by no foreign key."""
+        """Return the entities whose parent is not a chat, and that no foreign key guards."""
         layout, guarded = self.purge.context.layout, self.purge.catalogue.guarded
         for entity in self.rows.below:
             this = layout.entities[entity]
@@ -128,7 +128,7 @@ class OrphanSearch:
 
 
 async def search_orphans(connection: Conn, purge: AccountPurge) -> OrphanSearch:
-    """Return the search for one account's orphans; nothing is looked for yet."""
+    """Return the search for one account's orphans, not yet run."""
     tree, catalogue = purge.chats.tree, purge.catalogue
     layout, relations = tree.layout, catalogue.relations
     direct = layout.children(tree.top)

@@ -1,7 +1,7 @@
-"""Partitions by date that lie wholly below the date: emptied at once with the chats they hold, and dropped.
+"""Partitions by date that are wholly before the date: emptied at once with their chats, and dropped.
 
-A partition is emptied only where every row of it belongs to a chat that goes, and in the one transaction that takes
-the rest of those chats. Where anything stands in the way, its rows go by batches, like all others.
+A partition is emptied only if each of its rows belongs to a due chat, in the transaction that deletes the rest of those
+chats. If that fails, its rows are deleted in batches, like all others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "partitions.sql")
 MOST_CHATS: Final = 100_000
-"""The most chats that go with one partition: they are one transaction."""
+"""The most chats that are deleted with one partition: they are one transaction."""
 _MEMBERS: Final = "IN (SELECT key FROM pg_temp.retentiond_members)"
 
 
@@ -40,7 +40,7 @@ class Partition:
 async def partitions_below(connection: Conn, tree: Tree, values: Mapping[str, Any]) -> list[Partition]:
     """Return the partitions of the tree's dated tables that lie wholly below the date, in the order of deletion."""
     found: list[Partition] = []
-    # The rows of one visitor are never all of a partition, and an erasure may come up to today's.
+    # A partition never has rows of one visitor only, and an erasure may reach into the current one.
     for entity in () if tree.of_visitor else tree.entities:
         dates = tree.layout.entities[entity].dates
         if not dates:
@@ -55,7 +55,7 @@ async def partitions_below(connection: Conn, tree: Tree, values: Mapping[str, An
 
 
 def can_be_emptied(tree: Tree, partition: Partition) -> bool:
-    """Tell whether a partition can go at once: its rows hang on chats directly, and nothing hangs on them."""
+    """Return whether a partition can be emptied at once: its rows refer to chats, and no rows refer to them."""
     hangs = tree.layout.entities[partition.entity].parent == tree.top
     deep = any(one.parent not in (tree.top, *tree.shared) for one in tree.unguarded)
     alone = tree.layout.entities[partition.entity].rows is None
@@ -63,7 +63,7 @@ def can_be_emptied(tree: Tree, partition: Partition) -> bool:
 
 
 class Emptying:
-    """The work of one transaction, which the caller opens and commits: a partition, and the chats it holds, go."""
+    """Deletes a partition's rows and their chats, in one transaction that the caller opens and commits."""
 
     def __init__(self, connection: Conn, tree: Tree, values: Mapping[str, Any], partition: Partition) -> None:
         self._connection = connection
@@ -73,9 +73,9 @@ class Emptying:
         self._removed = Removed()
 
     async def empty(self) -> Removed | None:
-        """Empty it; None where its rows must go as rows, and nothing was done. Raises as a batch does."""
-        # Whoever reads the table waits behind us while we wait for a lock of it. And foreign keys are checked by a
-        # statement a row, which must not be planned each time.
+        """Empty the partition; None, with nothing changed, if its rows must be deleted in batches. Raises as a batch does."""
+        # Readers of the table wait while this transaction waits for its lock. Foreign keys are checked by a statement
+        # for each row, which must not be planned each time.
         await self._connection.execute("SET LOCAL lock_timeout = '2s'; SET LOCAL plan_cache_mode = auto")
         if await self._value("holds_others") or await self._value("deletes_are_heard"):
             return None
@@ -88,9 +88,9 @@ class Emptying:
         for entity in tree.entities:
             if entity == top:
                 await self._truncate()
-            await self._take(entity, members)
+            await self._delete(entity, members)
         for shared in tree.shared:
-            await self._take_shared(shared)
+            await self._delete_shared(shared)
         await self._look_for_newcomers()
         await statements.execute(self._connection, tree.statement("forget"), self._values)
         self._removed.chats = members
@@ -98,7 +98,7 @@ class Emptying:
         return self._removed
 
     async def _choose(self) -> int:
-        """List the chats that have rows here, lock them, and see that all of them are still due; 0 where not."""
+        """List the chats that have rows here, lock them, and check that all are still due; 0 if not."""
         for name in ("make_members", "index_members", "analyze_members"):
             await self._execute(name)
         members = int(await self._value("count_members"))
@@ -108,30 +108,30 @@ class Emptying:
             return 0
         return members
 
-    async def _take(self, entity: str, members: int) -> None:
+    async def _delete(self, entity: str, members: int) -> None:
         tree, partition = self._tree, self._partition
         seen, among = members, _MEMBERS
         if entity == partition.entity:
-            # What the chats have in other partitions.
+            # Rows of these chats in other partitions.
             among += f" AND r.tableoid <> {partition.relation}::oid"
         if entity != tree.top:
             seen = await statements.fetchval(
                 self._connection, tree.of_entity("count", entity, among), self._values
             )
-        taken = await statements.execute(
+        deleted = await statements.execute(
             self._connection, tree.of_entity("delete", entity, among), self._values
         )
-        self._count(entity, seen, taken)
+        self._count(entity, seen, deleted)
 
     async def _truncate(self) -> None:
-        """Take the partition's own rows; from here on its readers wait, so it comes as late as can be."""
+        """Delete the partition's rows; its readers wait from here on, so this comes as late as possible."""
         await self._execute("lock_partition")
         if await self._value("strangers"):
             raise ChangedError(f"{self._partition.name} has a row of another chat")
         self._removed.rows[self._partition.entity] += await self._value("count_partition")
         await self._execute("truncate")
 
-    async def _take_shared(self, shared: str) -> None:
+    async def _delete_shared(self, shared: str) -> None:
         await self._execute("keep_lonely", shared)
         lonely = await self._value("count_sharers", shared)
         statement = self._fill("delete_sharers", shared)
@@ -154,10 +154,10 @@ class Emptying:
         words = " AND ".join(filter(None, (f"{name} {gone}", own)))
         return f"SELECT EXISTS (SELECT FROM {table} r WHERE {words})"
 
-    def _count(self, entity: str, seen: int, taken: int) -> None:
-        if seen != taken:
-            raise MiscountError(f"of {entity} {taken} rows went where {seen} were seen")
-        self._removed.rows[entity] += taken
+    def _count(self, entity: str, seen: int, deleted: int) -> None:
+        if seen != deleted:
+            raise MiscountError(f"of {entity} {deleted} rows went where {seen} were seen")
+        self._removed.rows[entity] += deleted
 
     def _fill(self, name: str, shared: str | None = None) -> str:
         places = {
@@ -177,7 +177,7 @@ class Emptying:
 
 
 async def drop_if_empty(connection: Conn, tree: Tree, partition: Partition) -> bool:
-    """Drop a partition that has no row left, in the transaction that the caller opens; False where it has one."""
+    """Drop a partition that has no row left, in the transaction that the caller opens; False if it has rows."""
     places = {"table": tree.table(partition.entity), "partition": partition.table}
     if not await connection.fetchval(tree.fill(SQL["is_empty"], **places)):
         return False

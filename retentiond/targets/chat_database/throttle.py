@@ -1,4 +1,4 @@
-"""The gate before each batch: the pace in rows, and a pause while a replica is behind or gone."""
+"""The throttle before each batch: the pace in rows, and a pause while a replica is behind or gone."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MOST_NAMED: Final = 5
 POLL: Final = 1.0
 """Seconds between two looks at the replicas."""
 PATIENCE: Final = timedelta(hours=1)
-"""How long a purge waits for a replica; a longer stall is a failure that has to be reported."""
+"""The longest wait of a purge for a replica; a longer stall is reported as a failure."""
 
 
 @dataclass(slots=True)
 class Throttle:
-    """Lets the next batch through when it may go; `look` reads the replicas of the database."""
+    """Delays the next batch as long as needed; `look` reads the replicas of the database."""
 
     pace: ChatPace
     stop: Stop
@@ -45,13 +45,13 @@ class Throttle:
         self._rows = Pace(self.pace.max_rows_per_second, sleep=self.stop.wait)
 
     async def count(self, rows: int) -> None:
-        """Take note of a batch's rows, and wait where they came too fast."""
+        """Add the rows of a batch, and wait if they exceed the pace."""
         await self._rows.take(rows)
 
     async def wait(self) -> None:
-        """Wait until no replica is too far behind, or a stop is asked for; raise UnreachableError after an hour.
+        """Wait until no replica is too far behind, or a stop is requested; raise UnreachableError after an hour.
 
-        No transaction is open meanwhile. The replica that is furthest behind is in the log, and so is the next one.
+        No transaction is open meanwhile. The replica that is furthest behind is logged, and again when it is another one.
         """
         # A replica does not fall behind between two batches of the same second.
         if self.clock() - self._looked < POLL:
@@ -75,7 +75,7 @@ class Throttle:
 
 
 async def read_replication(pool: Db) -> Replication:
-    """Read the replicas as this role may see them; raise MissingRightError where it may not see how far one is."""
+    """Read the replicas as this role may see them; raise MissingRightError if the lag of one is hidden."""
     async with pool.acquire() as connection:
         replication = await look_at_replication(connection)
     refuse_hidden(replication)
