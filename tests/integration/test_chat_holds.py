@@ -72,14 +72,14 @@ async def test_a_hold_that_is_put_on_during_a_purge_holds_what_is_still_there(
     from retentiond.targets.chat_database.removal import Removal  # noqa: PLC0415 - beside its use
 
     first, second = await chats.chat(), await chats.chat()
-    take = Removal._take
+    take = Removal._delete
 
     async def listen(self: Removal, survey: Any, page: Any, report: Any) -> None:
         await take(self, survey, page, report)
         if page[0][0] == first:
             await hold(chats, chat=str(second))
 
-    monkeypatch.setattr(Removal, "_take", listen)
+    monkeypatch.setattr(Removal, "_delete", listen)
     report = await chats.purge(pace={"batch": 1})
     assert (report.chats, report.kept["changed"]) == (1, 1)
     assert await chats.chats() == {second}

@@ -106,7 +106,7 @@ async def test_without_a_second_connection_one_batch_comes_after_the_other(
     for _ in range(8):
         await chats.chat()
     take_two_at_once(monkeypatch, 2)
-    two = Removal._take_two
+    two = Removal._delete_two
 
     asked = 0
 
@@ -120,7 +120,7 @@ async def test_without_a_second_connection_one_batch_comes_after_the_other(
             patch.setattr(type(self._context.pool), "acquire", lambda _pool: acquire())
             return await two(self, *given)
 
-    monkeypatch.setattr(Removal, "_take_two", refuse_connections)
+    monkeypatch.setattr(Removal, "_delete_two", refuse_connections)
     report = await chats.purge()
     assert (report.state, report.chats, sizes) == ("finished", 8, [2, 2, 2, 2])
     assert asked == 1
@@ -134,7 +134,7 @@ async def test_a_trigger_that_came_meanwhile_holds_nothing_back_in_silence_from_
         await chats.chat(files=1)
     take_two_at_once(monkeypatch, 2)
     both = asyncio.Barrier(2)
-    two, take = Removal._take_two, Batch._delete_rows
+    two, take = Removal._delete_two, Batch._delete_rows
 
     async def with_trigger(self: Removal, *given: Any) -> Any:
         await chats.swallow_deletes("chatthreadhistory")
@@ -146,7 +146,7 @@ async def test_a_trigger_that_came_meanwhile_holds_nothing_back_in_silence_from_
             async with asyncio.timeout(60):
                 await both.wait()
 
-    monkeypatch.setattr(Removal, "_take_two", with_trigger)
+    monkeypatch.setattr(Removal, "_delete_two", with_trigger)
     monkeypatch.setattr(Batch, "_delete_rows", meet)
     report = await chats.purge(wish={"file_messages": False})
     assert (report.state, report.failed) == ("finished_with_failures", {"miscount": 4})
@@ -178,7 +178,7 @@ async def test_where_batches_could_wait_for_each_other_they_come_one_after_the_o
     async def two(*_given: Any) -> Any:
         raise AssertionError("two at once")
 
-    monkeypatch.setattr(Removal, "_take_two", two)
+    monkeypatch.setattr(Removal, "_delete_two", two)
     report = await chats.purge()
     assert (report.state, report.chats, sizes) == ("finished", 4, [2, 2])
 

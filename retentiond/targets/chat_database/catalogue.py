@@ -1,6 +1,6 @@
 """The live catalogue compared with the layout, and the indexes that a purge needs.
 
-A mismatch is refused before anything is deleted. Without an index each batch would read a child's table from end to end.
+A mismatch is refused before anything is deleted. Without an index each batch would read a whole child table.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Reference:
 class Catalogue:
     """The layout's tables as they are: their numbers, their columns' types, and which references a foreign key guards.
 
-    `unproven` are the entities whose key no index makes unique. `deletes_run_code`: a trigger or a rule sees deletions
+    `unproven` are the entities whose key no index makes unique. `deletes_run_code`: a trigger or a rule runs on deletions.
     from one of the tables, and may hold rows back.
     """
 
@@ -77,7 +77,7 @@ def references(layout: Layout) -> Iterator[Reference]:
 
 
 async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catalogue:
-    """Read the catalogue, and raise RefusedError that names everything which does not fit the layout.
+    """Read the catalogue, and raise RefusedError that names every difference from the layout.
 
     Raises MissingRightError with a GRANT for each right that this role lacks.
     """
@@ -106,7 +106,7 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
     problems += await kind_problems(connection, layout, types)
     problems += await _hidden_rows(connection, by_number)
     beside = await _beside_keys(connection, layout, by_number, types)
-    # Where accounts share tables, what stands beside the key is what tells theirs apart.
+    # Where accounts share tables, a key that is unique only with another column may be that of two accounts.
     if layout.root.account_column is not None:
         problems += [_ambiguous(layout, name, others) for name, others in beside.items() if others]
     if problems:
@@ -128,7 +128,7 @@ async def kind_of_column(connection: Conn, schema: str, table: str, column: str 
 
 
 async def deletes_run_code(connection: Conn, relations: Mapping[str, int]) -> bool:
-    """Tell whether a trigger or a rule sees deletions from one of the tables."""
+    """Return whether a trigger or a rule runs on deletions from one of the tables."""
     found: bool = await connection.fetchval(SQL["deletes_run_code"], list(relations.values()))
     return found
 
@@ -139,7 +139,7 @@ async def _beside_keys(
     by_number: Mapping[int, str],
     types: Mapping[str, Mapping[str, str]],
 ) -> dict[str, frozenset[str]]:
-    """Return the entities whose key no index makes unique, each with what does so beside it."""
+    """Return the entities whose key has no unique index, each with the other columns of one that has it."""
     unique: dict[str, list[frozenset[str]]] = defaultdict(list)
     for row in await connection.fetch(SQL["unique_indexes"], list(by_number)):
         unique[by_number[row["relation"]]].append(frozenset(row["columns"]))
@@ -192,7 +192,7 @@ def _columns(entity: Entity) -> Iterator[str]:
 
 
 def _known(layout: Layout, by_number: Mapping[int, str], row: Record) -> Reference | None:
-    """Return the reference that a foreign key guards; None where the layout knows of no such."""
+    """Return the reference that a foreign key guards; None if the layout does not name it."""
     child, parent = by_number.get(row["child"]), by_number[row["parent"]]
     pairs = set(zip(row["child_columns"], row["parent_columns"], strict=True))
     for reference in references(layout):
@@ -240,7 +240,7 @@ def naming_keys(layout: Layout) -> Iterator[tuple[str, str]]:
 def beside_key(
     key: str, dates: Sequence[str], types: Mapping[str, str], unique: Sequence[frozenset[str]]
 ) -> frozenset[str] | None:
-    """Return what else it takes to name a row, by the table's unique indexes; nothing else, or None where none tells.
+    """Return the columns that identify a row together with the key, by the unique indexes; None without such an index.
 
     A date does not count: where a table is partitioned by one, no index is unique without it.
     """
@@ -261,7 +261,7 @@ class MissingIndex:
 
     @property
     def name(self) -> str:
-        """The name that we give it, by which it is recognised."""
+        """The name of the index, by which one of ours is recognised."""
         return f"retentiond_{self.table}_{self.column}".encode()[:60].decode(errors="ignore")
 
     @property
@@ -273,7 +273,7 @@ class MissingIndex:
 async def missing_indexes(connection: Conn, layout: Layout, catalogue: Catalogue) -> list[MissingIndex]:
     """Return the indexes that are missing on large tables of an account."""
     wanted = {(one.child, one.column) for one in references(layout)}
-    # By the key of what hangs on others, and on which nothing hangs, nobody looks.
+    # The key of an entity without children is never searched for.
     wanted |= set(naming_keys(layout))
     missing: list[MissingIndex] = []
     for entity, column in sorted(wanted):
@@ -290,7 +290,7 @@ async def missing_indexes(connection: Conn, layout: Layout, catalogue: Catalogue
 
 
 async def make_indexes(connection: Conn, missing: list[MissingIndex]) -> None:
-    """Make them, one after another; never in a transaction. A remnant of ours is dropped first."""
+    """Create the indexes one after another, outside a transaction. A remnant of an earlier try is dropped first."""
     log = get_logger()
     for index in missing:
         schema = index.relation.partition(".")[0]
@@ -301,7 +301,7 @@ async def make_indexes(connection: Conn, missing: list[MissingIndex]) -> None:
 
 
 def refuse(missing: list[MissingIndex]) -> RefusedError:
-    """Say which are missing, and how to make them."""
+    """Return the refusal that names the missing indexes, and the statements that create them."""
     return RefusedError(
         Refusal(
             "missing_index",

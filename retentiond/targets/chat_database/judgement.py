@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
 
-# A moment as the layout's tables hold it.
+# A moment in the form of the layout's dates.
 _MOMENT: Final = {
     "timestamptz": "{moment}",
     "timestamp": "({moment} AT TIME ZONE '{zone}')",
     "seconds": "extract(epoch FROM {moment})::bigint",
     "milliseconds": "(extract(epoch FROM {moment}) * 1000)::bigint",
 }
-# And the other way round.
+# A date of the layout as a moment.
 _AS_MOMENT: Final = {
     "timestamptz": "{date}",
     "timestamp": "({date} AT TIME ZONE '{zone}')",
@@ -30,13 +30,13 @@ _AS_MOMENT: Final = {
     "milliseconds": "to_timestamp({date} / 1000.0)",
 }
 Holds = Literal["no_ledger", "undated", "dated"]
-"""Whether there can be holds, and whether one of an account is on what is newer than a day."""
+"""Whether there can be holds, and whether one of an account begins on a day."""
 
 
 class Judgement:
     """The parts of statements that judge the top rows `t` of a tree; `table` returns an entity's table.
 
-    `numbers` says that the kinds of messages are such.
+    `numbers`: the kinds of messages are numbers.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Judgement:
         self._numbers = numbers
 
     def places(self) -> dict[str, str]:
-        """Return them by the names of their places."""
+        """Return the parts by the names of their places."""
         dates = [column("t", date) for date in self._root.dates]
         return {
             "cutoff": self._moment("$cutoff::timestamptz"),
@@ -68,7 +68,7 @@ class Judgement:
 
     @cached_property
     def looked_at(self) -> tuple[str, ...]:
-        """The entities that hang on a chat directly, and have a say in whether it goes."""
+        """The entities whose rows refer to a chat and can keep it: those with dates or files."""
         return tuple(
             child
             for child in self._layout.children(self._top)
@@ -131,20 +131,18 @@ class Judgement:
         for child in self.looked_at:
             parent = column("r", self._layout.entities[child].column or "")
             tests = self._tests(child)
-            told = [f"bool_or({test}) AS {name}" for name, test in tests.items()]
+            columns = [f"bool_or({test}) AS {name}" for name, test in tests.items()]
             dates = [column("r", date) for date in self._layout.entities[child].dates]
-            told += [f"max(greatest({', '.join(dates)})) AS newest"] if dates else []
+            columns += [f"max(greatest({', '.join(dates)})) AS newest"] if dates else []
             table, look = self._table(child), self._look(child)
             if as_a_whole:
-                # Of most chats no row says anything; only a hold asks how new the newest is.
-                telling = "true" if self._holds == "dated" else " OR ".join(tests.values())
-                rows = (
-                    f"SELECT {parent} AS parent, {', '.join(told)} FROM {table} r WHERE {telling} GROUP BY 1"
-                )
+                # Few rows keep their chat, so read only those; a dated hold needs the newest date of each chat.
+                condition = "true" if self._holds == "dated" else " OR ".join(tests.values())
+                rows = f"SELECT {parent} AS parent, {', '.join(columns)} FROM {table} r WHERE {condition} GROUP BY 1"
                 joins.append(f"LEFT JOIN ({rows}) {look} ON {look}.parent = {key}")
             else:
-                told.append("count(*) AS items")
-                rows = f"SELECT {', '.join(told)} FROM {table} r WHERE {parent} = {key}"
+                columns.append("count(*) AS items")
+                rows = f"SELECT {', '.join(columns)} FROM {table} r WHERE {parent} = {key}"
                 joins.append(f"LEFT JOIN LATERAL ({rows}) {look} ON true")
         return joins
 
@@ -171,6 +169,6 @@ def has_files(layout: Layout, entity: str, alias: str, table: Callable[[str], st
         same = f"{column('f', of_file.column or '')} = {column(alias, this.key or '')}"
         words = " AND ".join(filter(None, (same, of_entity("f", of_file))))
         return f"EXISTS (SELECT FROM {table(this.files.entity)} f WHERE {words})"
-    # A million numbers take longer to be written as text than to be read.
+    # Casting a million numbers to text takes longer than reading them.
     kind = column(alias, this.files.column or "")
     return f"{kind} = ANY($kinds::bigint[])" if numbers else f"{kind}::text = ANY($kinds::text[])"

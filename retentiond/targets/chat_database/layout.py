@@ -1,4 +1,4 @@
-"""A layout: which tables hold chats, how they hang together, and so in which order their rows can go."""
+"""A layout: the tables of chats, their references, and so the order in which their rows can be deleted."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -40,7 +40,7 @@ class Dates(Section):
 
 
 class State(Section):
-    """How a chat says that it is over."""
+    """The column and values by which a chat is over."""
 
     column: Name = Field(description="The column of its state.")
     over: Values = Field(description="The states in which nothing more happens.")
@@ -102,7 +102,7 @@ class VisitorRows(Section):
 
     @property
     def columns(self) -> list[str]:
-        """The columns that tell whose a row is."""
+        """The columns that name the visitor and the account of a row."""
         return [self.column, *([self.account_column] if self.account_column else [])]
 
 
@@ -133,12 +133,12 @@ class Layout(Section):
         return self.entities[name].table or name
 
     def children(self, name: str) -> list[str]:
-        """Return the entities that hang on this one directly."""
+        """Return the entities that refer to this one."""
         return [child for child, entity in self.entities.items() if entity.parent == name]
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """All entities, each before what it refers to: the order in which rows can go. Raises CycleError."""
+        """All entities, each before those it refers to: the order of deletion. Raises CycleError."""
         graph: TopologicalSorter[str] = TopologicalSorter()
         for name, entity in self.entities.items():
             graph.add(name)
@@ -149,12 +149,12 @@ class Layout(Section):
         return tuple(graph.static_order())
 
     def top(self, name: str) -> str:
-        """Return the entity at the top of what this one hangs on."""
+        """Return the topmost ancestor of an entity."""
         parent = self.entities[name].parent
         return name if parent is None else self.top(parent)
 
     def tree(self, top: str) -> tuple[str, ...]:
-        """Return an entity and all that hangs on it, in the order in which rows can go."""
+        """Return an entity and all its descendants, in the order of deletion."""
         return tuple(name for name in self.order if self.top(name) == top)
 
     @property
@@ -164,7 +164,7 @@ class Layout(Section):
 
     @property
     def by_itself(self) -> tuple[str, ...]:
-        """The entities that hang on no chat."""
+        """The entities that do not belong to chats."""
         return tuple(name for name in self.order if self.entities[name].only_with is not None)
 
     @property
@@ -242,7 +242,7 @@ class Layout(Section):
             "rows": entity.parent is not None,
             "only_with": top and not is_chat,
             "account_column": (top or entity.parent == self.chat) and self.root.account_column is not None,
-            # Deeper down nobody would look at them.
+            # Dates of deeper entities would not be used.
             "dates": top or (parent is not None and parent.parent is None and parent.shared_by is None),
         }
         for field, fits in allowed.items():

@@ -32,7 +32,7 @@ _PREFETCH: Final = 1000
 
 
 class Planner:
-    """One dry run over some accounts; by hand the limits do not hold, and the floor always does."""
+    """One dry run over some accounts; by hand the limits do not apply; the floor always does."""
 
     def __init__(
         self, context: ChatContext, requests: Sequence[PurgeRequest], options: PassOptions, *, by_hand: bool
@@ -69,7 +69,7 @@ class Planner:
         stores = SecondaryStores(self._context, connection, self._options)
         await stores.check_stores(self._requests)
         for fault in stores.faults.values():
-            # What is refused is told with what can be counted all the same; a slip of who asks is not.
+            # A refusal is reported with the counts of the rest; an error of usage by hand ends the plan.
             if self._by_hand and isinstance(fault, UsageError):
                 raise fault
         self._options.progress.stage("survey", len(self._purges))
@@ -93,7 +93,7 @@ class Planner:
             raise refuse(missing)
 
     async def _state(self, connection: Conn) -> StoreState:
-        """Return what the ledger knows, where there is one, and see that the clocks agree."""
+        """Return the state of the ledger, if there is one, and check that the clocks agree."""
         ledger = self._context.ledger
         if await ledger.exists(connection):
             state = await ledger.store(connection)

@@ -1,4 +1,4 @@
-"""The removal: batch after batch of what the survey found, each in a transaction of its own."""
+"""The removal of due chats in batches, each in a transaction of its own."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.tables import Tree
 
 AGAIN: Final = 2
-"""How often a part of a divided batch is tried: the whole has waited for others already."""
+"""The tries of a part of a divided batch: the whole batch has waited for locks already."""
 MOST_ALONE: Final = 20
-"""How many may fail one by one before any other goes, until what is left of a batch is not divided any more."""
+"""The chats that may fail alone before any is removed; then the rest of the batch is not divided any more."""
 
 
 class _Refused(NamedTuple):
-    """What the database said of a batch, or of a part of one, and the table that rows were to go from."""
+    """The error by which the database refused a batch or a part of one, and the table of the refused deletion."""
 
     error: Exception
     at: str | None
 
 
 class Removal(Batches):
-    """Takes what surveys found due, and keeps the account of it; `connection` is the pass's own."""
+    """Deletes the due rows of surveys, and records them; `connection` belongs to the pass."""
 
     def __init__(
         self, context: ChatContext, connection: Conn, lease: Lease, options: PassOptions, pass_id: int
@@ -69,17 +69,17 @@ class Removal(Batches):
         self._size = BatchSize(context.config.pace)
         self._ending = asyncio.Lock()
         self._unknown = False
-        """Whether a batch may have been committed without our knowledge."""
+        """Whether a batch may have been committed although its answer was lost."""
         self._second_connection = True
-        """Whether the server had one for a second batch, as far as is known."""
+        """Whether the server has, as far as known, a connection for a second batch."""
         self._alone = 0
         self._unnamed = 0
 
     async def run(self, surveys: Sequence[Survey], report: PurgeReport) -> None:
-        """Take all of one account; it ends early where we are asked to stop, or where batches keep failing."""
+        """Delete the due rows of one account; end early if a stop is requested or batches keep failing."""
         for survey in surveys:
             if report.state != "interrupted":
-                await self._take_all(survey, report)
+                await self._delete_all(survey, report)
         if self._unnamed:
             get_logger().error(
                 "item_failed",
@@ -89,29 +89,29 @@ class Removal(Batches):
             )
         self._unnamed = 0
 
-    async def _take_all(self, survey: Survey, report: PurgeReport) -> None:
-        # What keeps failing here need not do so in the next account, nor below from the other end.
+    async def _delete_all(self, survey: Survey, report: PurgeReport) -> None:
+        # Failures of another account do not count here.
         self._failures = self._alone = 0
         partitions = await partitions_below(self._connection, survey.tree, survey.values)
         for partition in partitions:
             if can_be_emptied(survey.tree, partition) and await self._may_go_on(report):
                 await self._empty(survey, partition, report)
-        await self._take_pages(survey, report)
+        await self._delete_pages(survey, report)
         for partition in partitions:
             if await self._may_go_on(report):
                 await self._drop(survey.tree, partition, report)
 
-    async def _take_pages(self, survey: Survey, report: PurgeReport) -> None:
-        """Take page after page; where only refused rows are left at the beginning, go on from the end.
+    async def _delete_pages(self, survey: Survey, report: PurgeReport) -> None:
+        """Delete page after page; once only refused rows are left at the beginning, continue from the end.
 
-        What the database refuses is the same at every run, and piles up at the beginning, before what is new.
+        Rows that the database refuses at every run collect at the beginning, before new ones.
         """
         last = None
         size = partial(self._next_size, survey.tree)
         async for page in survey.pages(size):
             if not await self._may_go_on(report):
                 break
-            await self._take(survey, page, report)
+            await self._delete(survey, page, report)
             last = page[-1][0]
         if report.state == "interrupted" or self._failures < FAILURES or last is None:
             return
@@ -119,20 +119,20 @@ class Removal(Batches):
         async for page in survey.pages(size, backward=True, end=last):
             if not await self._may_go_on(report):
                 break
-            await self._take(survey, page, report)
+            await self._delete(survey, page, report)
 
     def _next_size(self, tree: Tree) -> int:
         two = self._second_connection and tree.two_at_once and self._size.two_at_once
         return self._size.chats * (2 if two else 1)
 
-    async def _take(self, survey: Survey, page: Page, report: PurgeReport) -> None:
-        """Take a batch, or two at once. One that is refused is divided, again and again, until those that are refused are alone."""
-        alone = [page] if len(page) <= self._size.chats else await self._take_two(survey, page, report)
+    async def _delete(self, survey: Survey, page: Page, report: PurgeReport) -> None:
+        """Delete a batch, or two at once. A refused batch is halved repeatedly until each refused row is alone."""
+        alone = [page] if len(page) <= self._size.chats else await self._delete_two(survey, page, report)
         parts, left = [(part, TRIES) for part in alone], list[tuple["Page", _Refused]]()
         went = len(page) > sum(map(len, alone))
         while parts:
             part, tries = parts.pop()
-            # The first was let through already, and a stop leaves the rest for the next purge.
+            # The throttle let the first one through already; a stop leaves the rest for the next purge.
             if part is not page and await self._is_stopped(report):
                 return
             refused = await self._try(survey, part, report, tries)
@@ -141,7 +141,7 @@ class Removal(Batches):
             if refused is None:
                 went, self._alone = True, 0
             elif not may_be_of_single_rows(refused.error):
-                # No part of it would fare better.
+                # Each part would fail in the same way.
                 left.append(([row for one in (part, *(one for one, _ in parts)) for row in one], refused))
                 break
             elif len(part) == 1:
@@ -153,41 +153,41 @@ class Removal(Batches):
             else:
                 left.append((part, refused))
             if went and not parts:
-                # Some could go: those among the rest can, too.
+                # Some rows could be deleted, so others among the rest may be, too.
                 parts, left = [(one, AGAIN) for one, _ in left], []
         for part, refused in left:
             await self._fail(survey, part, report, refused)
         self._failures = 0 if went else self._failures + 1
         self._options.progress.advance(len(page))
 
-    async def _take_two(self, survey: Survey, page: Page, report: PurgeReport) -> list[Page]:
-        """Take both halves of a page at once, on two connections; return what did not go, and has to be taken alone.
+    async def _delete_two(self, survey: Survey, page: Page, report: PurgeReport) -> list[Page]:
+        """Delete both halves of a page at once, on two connections; return those that failed, to be deleted alone.
 
-        Whatever stands in the way of one is left to that: there it is tried again, divided, and named.
+        A failed half is tried again by the caller, which divides it and names the refused rows.
         """
         second, first = page[len(page) // 2 :], page[: len(page) // 2]
         async with AsyncExitStack() as opened:
             try:
                 connection = await opened.enter_async_context(self._context.pool.acquire())
             except UnreachableError:
-                # The server has none left. It is not asked again before each page: a pooler lets each question wait.
+                # The server has no free connection. Do not ask again for each page: a pooler would let each request wait.
                 self._second_connection = False
                 return [second, first]
-            # Neither is left behind when the other fails.
+            # Wait for both, even if one fails.
             tried = await asyncio.gather(
                 self._try(survey, second, report, 1, connection),
                 self._try(survey, first, report, 1),
                 return_exceptions=True,
             )
-        for told in tried:
-            if isinstance(told, BaseException):
-                raise told
+        for outcome in tried:
+            if isinstance(outcome, BaseException):
+                raise outcome
         return [half for half, refused in zip((second, first), tried, strict=True) if refused is not None]
 
     async def _try(
         self, survey: Survey, page: Page, report: PurgeReport, tries: int, connection: Conn | None = None
     ) -> _Refused | None:
-        """Take a page in one transaction, and count it; return what the database has against it, if it does not pass."""
+        """Delete a page in one transaction, and count it; return the error that persisted, if any."""
         connection = connection or self._connection
         for attempt in range(1, tries + 1):
             began = time.monotonic()
@@ -208,7 +208,7 @@ class Removal(Batches):
                 if attempt == tries or not may_pass(error):
                     return _Refused(error, batch.at)
                 await self._options.stop.wait(0.1 * 2**attempt)
-                # Each try may wait for a lock as long as it did before; what was not taken is not lost.
+                # Each try may wait for a lock again; on a stop leave the page to the next purge.
                 if self._options.stop.asked:
                     report.state = "interrupted"
                     return None
@@ -220,13 +220,13 @@ class Removal(Batches):
 
     @asynccontextmanager
     async def _end(self, connection: Conn, *, alone: bool) -> AsyncIterator[None]:
-        """Let batches end one after the other: each writes down the counts of all before it, too."""
+        """Let batches commit one after the other: each records the counts of all before it, too."""
         async with self._ending:
             if self._unknown:
                 raise ChangedError("whether the batch beside this one was committed is not known")
             try:
                 if not alone:
-                    # Of a writer that waits for the other one, while that waits here, the server sees no deadlock.
+                    # The server does not detect a deadlock with a writer that waits for the other batch, which waits here.
                     await connection.execute("SET LOCAL lock_timeout = '2s'")
                 yield
             except (ChangedError, asyncpg.PostgresError) as error:
@@ -238,8 +238,8 @@ class Removal(Batches):
 
     async def _empty(self, survey: Survey, partition: Partition, report: PurgeReport) -> None:
         removed = after = None
-        # Where it cannot, its rows go by batches, which see and say what is wrong.
-        with _leaving("partition_not_emptied", partition):
+        # If this fails, its rows are deleted in batches, which report the reason.
+        with _log_refusal("partition_not_emptied", partition):
             async with self._transaction():
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
                 after = await self._write_down(survey, report, removed) if removed is not None else None
@@ -252,8 +252,8 @@ class Removal(Batches):
 
     async def _drop(self, tree: Tree, partition: Partition, report: PurgeReport) -> None:
         dropped = False
-        # Where it cannot, it is empty, and the next purge tries again.
-        with _leaving("partition_not_dropped", partition):
+        # If this fails, the partition stays empty, and the next purge tries again.
+        with _log_refusal("partition_not_dropped", partition):
             async with self._connection.transaction():
                 await self._lease.check(self._connection)
                 dropped = await drop_if_empty(self._connection, tree, partition)
@@ -263,13 +263,13 @@ class Removal(Batches):
     async def _write_down(
         self, survey: Survey, report: PurgeReport, removed: Removed, connection: Conn | None = None
     ) -> Counter[str]:
-        """Write what the batch took into the ledger, in the batch's own transaction; return the new counts."""
+        """Record the removed rows in the ledger, in the transaction of the batch; return the new counts."""
         after = Counter(report.entities)
         after.update(removed.rows)
         chats = report.chats + (removed.chats if survey.tree.is_chat else 0)
         deleted = {"rows": dict(removed.rows), "chats": removed.ids, "partition": removed.partition}
-        told = replace(report, entities=after, chats=chats)
-        await self._note(told, deleted if removed.rows.total() else None, connection)
+        updated = replace(report, entities=after, chats=chats)
+        await self._note(updated, deleted if removed.rows.total() else None, connection)
         return after
 
     def _count(self, tree: Tree, report: PurgeReport, removed: Removed, after: Counter[str]) -> None:
@@ -279,7 +279,7 @@ class Removal(Batches):
             report.kept["changed"] += removed.changed
 
     async def _fail(self, survey: Survey, page: Page, report: PurgeReport, refused: _Refused) -> None:
-        """Count what did not go, and name it where it is alone."""
+        """Count the refused rows; name a row that was refused alone."""
         _reach(survey, page, report)
         log = get_logger(account=report.account)
         reason = count_refused(report, len(page), refused.error)
@@ -302,14 +302,14 @@ def _reach(survey: Survey, page: Page, report: PurgeReport) -> None:
 
 
 @contextmanager
-def _leaving(event: str, partition: Partition) -> Iterator[None]:
-    """Leave a partition as it is where the database will not have it otherwise, and tell the log."""
+def _log_refusal(event: str, partition: Partition) -> Iterator[None]:
+    """Leave a partition unchanged if the database refuses, and log the reason."""
     log = get_logger(partition=partition.name)
     try:
         yield
     except (ChangedError, *LOST, asyncpg.PostgresError) as error:
         if ends_the_pass(error):
             raise
-        # What is no passing matter is a warning: a view on the partition, a trigger that raises.
+        # A lasting reason is a warning: a view on the partition, a trigger that raises.
         passing = may_pass(error) or isinstance(error, asyncpg.NotNullViolationError)
         (log.info if passing else log.warning)(event, reason=reason_in_words(error))

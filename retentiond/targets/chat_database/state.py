@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _REASON_LIMIT: Final = 300
 _STORE_STATES_SINCE: Final = 3
-"""The version of the ledger that brought their table."""
+"""The first version of the ledger with a table of store states."""
 
 
 async def read_status(context: ChatContext) -> TargetStatus:
@@ -99,35 +99,37 @@ async def _open_requests(context: ChatContext, connection: Conn, holder: str | N
 
 def _open_request(row: Record) -> str:
     named = f"the request `{printable(row['name'])}`" if row["name"] else f"erasure {row['erasure_id']}"
-    told = f"{printable(row['account'])}: {named} of {row['requested_at']:%Y-%m-%d} is not done"
+    opening = f"{printable(row['account'])}: {named} of {row['requested_at']:%Y-%m-%d} is not done"
     if row["store"] is None:
-        return f"{told}: chats of the visitor stay, or it was interrupted; the next scheduled pass goes on with it, or the same command"
+        return f"{opening}: chats of the visitor stay, or it was interrupted; the next scheduled pass goes on with it, or the same command"
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
-    return f"{told}: {row['store']} is {row['state']}{why}; the next scheduled pass goes on with it, or the same command"
+    return f"{opening}: {row['store']} is {row['state']}{why}; the next scheduled pass goes on with it, or the same command"
 
 
 def _undone(context: ChatContext, row: Record) -> str:
-    """Say what a purge has left undone in a store, and which command goes on."""
+    """Describe what a purge has left undone in a store, and the command that continues it."""
     day = row["cutoff"].astimezone(context.config.zone).date()
-    told = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
+    opening = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
     if row["account"] not in context.config.accounts:
-        return f"{told}{why}; {context.name} has no such account any more: add it again, and purge it up to {day} to go on"
+        return f"{opening}{why}; {context.name} has no such account any more: add it again, and purge it up to {day} to go on"
     account = context.config.accounts[row["account"]]
     next_step = f"purge it again up to {day} to go on"
     if account.keep is None or day <= day_before(datetime.now(UTC), account.keep, context.config.zone):
-        return f"{told}{why}; {next_step}"
+        return f"{opening}{why}; {next_step}"
     if not getattr(account, row["store"]):
-        # No schedule ever comes to it.
-        return f"{told}{why}; {next_step}: what its `keep` has stay until {day + account.keep} goes with it"
+        # No scheduled pass purges this store.
+        return (
+            f"{opening}{why}; {next_step}: what its `keep` has stay until {day + account.keep} goes with it"
+        )
     return (
-        f"{told}{why}; by its `keep` of now that goes on by schedule on {day + account.keep}, and a purge by hand up to "
+        f"{opening}{why}; by its `keep` of now that goes on by schedule on {day + account.keep}, and a purge by hand up to "
         f"{day} would take sooner what is to stay until then"
     )
 
 
 async def check(context: ChatContext, requests: Sequence[PurgeRequest]) -> Check:
-    """Try the tables of each account, the rights, the stores, and a plan; say what is wrong, and what was found."""
+    """Check the tables of each account, the rights, the stores and a plan; return the problems and an overview."""
     problems: list[RetentiondError] = []
     stores: list[StoreOverview] = []
     try:
@@ -164,7 +166,7 @@ async def _check_rights(context: ChatContext) -> list[str]:
 
 
 async def _check_replicas(context: ChatContext) -> list[RetentiondError]:
-    """Say what a purge would wait for: a replica that is behind, gone or hidden."""
+    """Return the replica that a purge would wait for: one that is behind, lost or hidden."""
     try:
         replication = await context.look_at_replicas()
     except UnreachableError as error:
@@ -203,7 +205,7 @@ async def _check_store(
 
 
 async def collect_statistics(context: ChatContext) -> StoreStatistics:
-    """Count the chats of all accounts, and tell why the last pass left what it left."""
+    """Count the chats of all accounts, and read why the last pass kept chats."""
     now = datetime.now(UTC)
     status = await read_status(context)
     last = status.last_pass or {}

@@ -1,4 +1,4 @@
-"""The steps of a pass over chats, as the engine asks for them: a scheduled pass over all accounts, or a purge by hand."""
+"""The steps of a pass over chats, as the engine runs them: a scheduled pass over all accounts, or a purge by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class ChatSteps:
-    """One pass over some accounts: `connection` is its own. By hand the limits do not hold; the floor always does."""
+    """One pass over some accounts, with its own `connection`. By hand the limits do not apply; the floor always does."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class ChatSteps:
         self._requests = requests
         self._by_hand = by_hand
         self._first = False
-        # A request has no part in what is due by schedule.
+        # An erasure does not change the backlog of scheduled purges.
         self._erases = any(request.erasure is not None for request in requests)
         self._stores = SecondaryStores(context, connection, options, lease)
         self.purges: list[AccountPurge] = []
         self._log = get_logger(target=context.name)
 
     async def make_safe(self) -> None:
-        """Check the clock, the dates, the tables against the layout, and the stores beside the database."""
+        """Check the clock, the dates, the tables against the layout, and the secondary stores."""
         context, connection = self._context, self._connection
         state = await context.ledger.store(connection)
         self._first = state.first
@@ -79,10 +79,10 @@ class ChatSteps:
             )
         await self._stores.check_stores(self._requests)
         if self._by_hand:
-            self._refuse_faults()
+            self._refuse_store_errors()
 
-    def _refuse_faults(self) -> None:
-        """End a purge by hand before it begins: who asked is there to mend it, or to leave the store out."""
+    def _refuse_store_errors(self) -> None:
+        """End a purge by hand before it begins, so that the administrator can repair the store or leave it out."""
         for name, fault in self._stores.faults.items():
             if isinstance(fault, RefusedError):
                 for purge in self.purges:
@@ -91,7 +91,7 @@ class ChatSteps:
             raise fault
 
     async def sweep(self) -> None:
-        """Make the indexes that are missing, or refuse to go on without."""
+        """Create the missing indexes, or refuse the pass without them."""
         missing = {index.statement: index for purge in self.purges for index in purge.missing}
         if not missing:
             return
@@ -100,7 +100,7 @@ class ChatSteps:
         await make_indexes(self._connection, list(missing.values()))
 
     async def survey(self, report: PassReport) -> Refusal | None:  # noqa: ARG002 - summed up at the end
-        """Judge every chat of the accounts, and hold a scheduled pass's counts against the limits."""
+        """Judge every chat of the accounts, and compare the counts of a scheduled pass with the limits."""
         self._options.progress.stage("survey", None)
         refused: Refusal | None = None
         for purge in self.purges:
@@ -110,7 +110,7 @@ class ChatSteps:
                 limited = not (self._by_hand or self._options.over_limits)
                 await survey_orphans(self._connection, purge, limited=limited)
             if purge.report.refused is not None:
-                # Not returned: `--yes` goes over limits, and over no hold.
+                # Raised, not returned: `--yes` overrides limits, but no hold.
                 raise RefusedError(purge.report.refused)
             if not self._by_hand and purge.erasure_request is None:
                 refused = refused or judge_limits(purge, first=self._first)
@@ -130,7 +130,7 @@ class ChatSteps:
         await save_backlog(self._connection, self._context.name, due, 0, min(since, default=None))
 
     async def begin(self, report: PassReport) -> None:
-        """Give the pass its number, and write down what each account's purge goes by."""
+        """Create the pass in the ledger, with the terms of each account's purge."""
         header = PassHeader(
             target=self._context.name,
             kind=report.kind,
@@ -161,7 +161,7 @@ class ChatSteps:
         self._log.info("pass_started", pass_id=report.pass_id, command=self._options.command)
 
     async def remove(self, report: PassReport) -> None:
-        """Take what is due of each account, and then see to its stores."""
+        """Delete the due rows of each account, and then purge its stores."""
         if report.pass_id is None:
             return
         removal = Removal(self._context, self._connection, self._lease, self._options, report.pass_id)
@@ -171,13 +171,13 @@ class ChatSteps:
             await self._stores.purge(purge, report.pass_id)
 
     async def account(self, report: PassReport) -> None:
-        """Take off the backlog what was taken; all else each batch has counted."""
+        """Reduce the backlog by the deleted chats; each batch has counted the rest."""
         if not self._by_hand and not self._erases:
-            taken = sum(purge.report.chats for purge in self.purges)
-            await shrink_backlog(self._connection, report.target, taken)
+            deleted = sum(purge.report.chats for purge in self.purges)
+            await shrink_backlog(self._connection, report.target, deleted)
 
     async def end(self, report: PassReport) -> None:
-        """Say the last word, for each account and for the pass."""
+        """Record the end of each account's purge and of the pass."""
         sum_up(report, self.purges)
         for purge in self.purges:
             await end_request(self._connection, self._lease, purge, report)
@@ -186,7 +186,7 @@ class ChatSteps:
 
 
 def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
-    """Bring the accounts' reports to their ends, and the pass's report to theirs."""
+    """Conclude the reports of the accounts, and sum them up in the report of the pass."""
     for purge in purges:
         one = purge.report
         if report.state in {"refused", "interrupted"}:
@@ -198,7 +198,7 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
         report.failed.update(one.failed)
         report.await_turn(one.not_reached, 0)
         report.kept.update(one.kept)
-        # Of a visitor they are counted already, as `under_floor`.
+        # In an erasure they are counted already, as `under_floor`.
         if "under_floor" not in one.kept:
             report.kept["not_due"] += max(0, one.all_chats - purge.chats.verdicts.total())
         report.purges.append(one)
@@ -213,7 +213,7 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
 
 
 async def _learn_committed(context: ChatContext, report: PassReport, purge: PurgeReport) -> None:
-    """Count the batch whose COMMIT was done and never answered: each commits with the counts that include it."""
+    """Count a batch whose COMMIT succeeded without an answer: each commits the counts that include it."""
     committed = await committed_report(context.pool, report.pass_id, purge.account)
     more = committed.get("chats", 0) - purge.chats
     for entity, rows in committed.get("entities", {}).items():
@@ -228,7 +228,7 @@ async def _learn_committed(context: ChatContext, report: PassReport, purge: Purg
 
 
 async def record_end(context: ChatContext, report: PassReport, purges: Sequence[AccountPurge]) -> None:
-    """Tell the log and the ledger how a pass ended; a lost database hears of it at its next start."""
+    """Record the end of a pass in the log and the ledger; the log alone if the database is lost."""
     log = get_logger(target=context.name)
     if report.refused is not None:
         log.warning("pass_refused", **asdict(report.refused))

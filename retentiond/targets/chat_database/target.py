@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from retentiond.model.usage import UsageBy, UsageRow
 
 _TURNS: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
-"""One a database: targets of one daemon that share it, and are due at the same hour, wait for each other. By the lease
-alone the second would be refused each time."""
+"""A lock for each database: targets of one daemon that share it wait for each other. By the lease alone the second would
+be refused each time."""
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def open_chat_database(
     config: ChatTarget,
     look_at_replicas: Callable[[], Awaitable[Replication]] | None = None,
 ) -> AsyncIterator[ChatDatabase]:
-    """Open the target: reach its database. Nothing is changed before something is asked of it.
+    """Open the target and connect to its database, without changes.
 
     `look_at_replicas` reads the state of the replicas; from the database itself, unless given.
     """
@@ -143,17 +143,17 @@ class ChatDatabase(
         return report
 
     async def purge_chats(self, request: PurgeRequest, options: PassOptions, *, dry_run: bool) -> PurgeReport:
-        """Purge one account up to a date, as asked for by hand."""
+        """Purge one account up to a date, as requested by hand."""
         self._context.account(request.account)
         return await self._by_hand(lambda _now: request, options, dry_run=dry_run)
 
     async def erase(self, erasure: Erasure, options: PassOptions, *, dry_run: bool) -> PurgeReport:
-        """Erase the chats of one visitor, as asked for by hand."""
+        """Erase the chats of one visitor, as requested by hand."""
         check_erasure(self._context, erasure)
         return await self._by_hand(lambda now: self._erasing(erasure, now), options, dry_run=dry_run)
 
     def _erasing(self, erasure: Erasure, now: datetime) -> PurgeRequest:
-        """Return the purge that an erasure is: files and all, in every store; its date is set by the floor later."""
+        """Return the purge of an erasure: with files, in every store; the floor sets its date later."""
         stores = tuple(store for store in STORES if getattr(self._context.config, store) is not None)
         return PurgeRequest(erasure.account, now.date(), file_messages=True, stores=stores, erasure=erasure)
 
@@ -167,12 +167,12 @@ class ChatDatabase(
             report = await self._run(lambda now: [make_request(now)], options, by_hand=True)
         if report.purges:
             return report.purges[0]
-        # It was refused before anything was looked at.
-        told = PurgeReport(
+        # It was refused before an account was read.
+        refused = PurgeReport(
             request.account, request.to_date, dry_run, refused=report.refused, error=report.error
         )
-        told.state = "interrupted" if report.state == "interrupted" else "refused"
-        return told
+        refused.state = "interrupted" if report.state == "interrupted" else "refused"
+        return refused
 
     def _scheduled(self, now: datetime) -> list[PurgeRequest]:
         """Return the purges that the configuration asks for now."""
@@ -198,7 +198,7 @@ class ChatDatabase(
         with translate_errors("the database"):
             if options.command == "run":
                 await self._leadership.take()
-            # Before the first commit, which would wait; and no lag that is hidden is met half-way.
+            # Before the first commit, which would wait; hidden lag is refused here, too, and not half-way.
             refuse_waiting_commits(await context.look_at_replicas())
             async with context.pool.acquire() as connection:
                 await context.ledger.make(connection, SCHEMA)
@@ -231,14 +231,14 @@ class ChatDatabase(
     ) -> None:
         async with connection_to(self._context.settings.database) as connection:
             report.started_at = await connection.fetchval("SELECT clock_timestamp()")
-            # By the clock that the floor goes by, too: by one that is a little ahead, each midnight would be refused.
+            # Use the clock of the floor: with a clock slightly ahead, purges at midnight would be refused.
             steps = ChatSteps(
                 self._context, connection, lease, options, make_requests(report.started_at), by_hand=by_hand
             )
             try:
                 await run_steps(steps, options, report)
             except (*LOST, asyncpg.PostgresError) as error:
-                # The batch under way was rolled back: the next purge goes on from there.
+                # The running batch was rolled back: the next purge continues from there.
                 report.state, report.error = "interrupted", f"the database {describe(error)}"
                 conclude(report)
                 sum_up(report, steps.purges)
@@ -272,7 +272,7 @@ class ChatDatabase(
         return acceptance
 
     async def statistics(self, progress: Progress) -> StoreStatistics:
-        """Draw the store for the report, changing nothing."""
+        """Collect the statistics of the store for the report, without changes."""
         progress.stage("draw", None)
         with translate_errors("the database"):
             return await collect_statistics(self._context)
