@@ -1,5 +1,5 @@
-"""ClickHouse: what a purge of chats takes out of a table of statistics there.
+"""ClickHouse: the purge of chats from a table of statistics.
 
-`ALTER TABLE … DELETE` is only written down by the server, has no id, tries again for ever, and outlives whoever asked
-for it. So each carries a mark in its condition, is looked for before it is asked for again, and is followed to its end.
+`ALTER TABLE … DELETE` is only recorded by the server, has no ID, is retried for ever, and outlives its client. So each
+has a mark in its condition, is searched for before it is sent again, and is followed to its end.
 """

@@ -1,4 +1,4 @@
-"""All servers of a cluster, asked through one of them: a server that is down is named, and hides nothing."""
+"""All servers of a cluster, queried through one of them; a server that is down is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _READ_ONLY: Final = "it takes no writes: it has lost its Keeper"
 _NO_SUCH_PART: Final = 232
 _TOO_LARGE_TO_DROP: Final = 359
 _BROKEN_OFF: Final = frozenset({159, 394})
-"""The server, or somebody, ended the request; what was asked for may be written down all the same."""
+"""The request was ended by the server or an administrator; the mutation may be recorded all the same."""
 
 
 class Cluster:
@@ -59,7 +59,7 @@ class Cluster:
         nodes = await self._nodes(self._servers)
         async for other in self._servers.others():
             if _named(await self._nodes(other)) != _named(nodes):
-                # Of two clusters of one name a purge of one would be told as a purge of both.
+                # With two clusters of one name, a purge of one would be reported as a purge of both.
                 return Refusal(
                     StoreLimit("clickhouse_cluster"),
                     "`url` lists servers of several clusters",
@@ -87,7 +87,7 @@ class Cluster:
         return Refusal(StoreLimit("clickhouse_cluster"), value, None, hint)
 
     async def look_around(self) -> None:
-        """Find out which servers answer and take writes."""
+        """Determine which servers answer and accept writes."""
         answering = await self._relations.rows(self._servers, "answering", strict=False)
         replicas = await self._relations.rows(self._servers, "replicas_of_cluster", strict=False)
         there = {int(row["node"]) for row in answering}
@@ -134,7 +134,7 @@ class Cluster:
         return self.tally.counted(left) if tallied else self.tally.count(left)
 
     def error(self, *, planned: bool = False) -> str | None:
-        """Say which servers were away since the round began; None where all of them answered."""
+        """Report the servers that were away since the round began; None if all answered."""
         if not self.tally.missed:
             return None
         named = [
@@ -230,7 +230,7 @@ class MeantRows:
         }
 
     async def delete(self, meant: Condition, partition: str | None, mark: str) -> None:
-        """Have the server write down a mutation that deletes those of a partition; whether it did, a look tells."""
+        """Send the mutation that deletes these rows of a partition; a look at it tells whether it was recorded."""
         statement = self.relations.statement("delete", condition=meant, partition=partition)
         parameters = self.relations.parameters(meant, mark=mark, partition=partition or "")
         try:
@@ -242,7 +242,7 @@ class MeantRows:
     async def drop_whole_parts(
         self, meant: Condition, begin_drop: Callable[[str, int], Awaitable[None]]
     ) -> AsyncIterator[int]:
-        """Drop the parts of which every row is meant: no rewriting, and nothing else can be in them; tell each one's rows.
+        """Drop the parts of which every row is meant: without rewriting, since they hold no other rows; yield the number of rows of each.
 
         `begin_drop` is called with a part and its rows before that part is dropped.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS: Final = 15
 _WELCOME_SECONDS: Final = 60
-"""For the first answers, which are about the server alone: one that takes longer takes connections and says nothing."""
+"""For the first answers, which depend on the server alone: a server that takes longer accepts connections without answering."""
 _ANSWER_SECONDS: Final = 900
 """A count over a large table takes its time; a mutation is never waited for in a request."""
 _ANSWER_SIZE: Final = 4_000_000
@@ -36,28 +36,28 @@ _SETTINGS: Final = {
     "result_overflow_mode": "throw",
     "group_by_overflow_mode": "throw",
 }
-"""What an answer's truth hangs on, said each time: a user's profile may have it otherwise."""
+"""Settings on which correct answers depend, sent each time: the profile of a user may differ."""
 _YOUNG_SETTINGS: Final = {
-    # Rows are counted as they lie there: all versions, without hidden ones, with those that a mutation has yet to take.
+    # Count the stored rows: all versions, without hidden ones, with those that a mutation has yet to delete.
     "apply_mutations_on_fly": 0,
     "apply_deleted_mask": 1,
     "apply_patch_parts": 1,
     "final": 0,
 }
-"""The same, of settings that older servers do not know, and would refuse."""
+"""The same for settings that older servers do not know, and would refuse."""
 _KNOWN: Final = "SELECT name FROM system.settings WHERE name IN {names:Array(String)}"
 _KNOWN_MODE: Final = (
     "SELECT name FROM system.settings WHERE name = 'distributed_ddl_output_mode' "
     "AND position(description, {distributed_ddl_output_mode:String}) > 0"
 )
 _READING: Final = {"readonly": 2}
-"""A query that can change nothing is one that the server ends as soon as nobody waits for it any more."""
+"""The server ends a read-only query as soon as its client disconnects."""
 _ON_CLUSTER: Final = {"distributed_ddl_output_mode": "throw_only_active"}
 """A statement `ON CLUSTER` waits for the servers that are up; by default it waits three minutes for each dead one."""
 _PARTLY_AWAY: Final = frozenset({32, 198, 209, 210, 236, 242, 279, 369, 999})
-"""The codes by which a server says that another one of its cluster, or its Keeper, does not answer."""
+"""The error codes for another server of the cluster, or a Keeper, that does not answer."""
 _STRANGERS: Final = frozenset({192, 193, 194, 516})
-"""The codes by which it says that it does not know who asks."""
+"""The error codes for a refused login."""
 _FRAMES: Final = (
     re.compile(r"\A\s*Received ClickHouse exception, code: \d{1,6}, server response:\s*"),
     re.compile(r"\A\s*Code: \d{1,6}\. DB::Exception:\s*"),
@@ -84,7 +84,7 @@ def said(text: str) -> str:
 
 
 class ServerError(StoreError):
-    """The server's own no, with its code."""
+    """A refusal by the server, with its code."""
 
     def __init__(self, message: str, code: int | None) -> None:
         super().__init__(message)
@@ -104,7 +104,7 @@ def only_value(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 class PartUnreachableError(UnreachableError):
-    """The server answers, and another one of its cluster does not, or its Keeper."""
+    """The server answers, but another server of its cluster, or its Keeper, does not."""
 
 
 class Server:
@@ -117,14 +117,14 @@ class Server:
         self._settings: dict[str, Any] = dict(_SETTINGS)
 
     async def learn(self) -> None:
-        """Learn which settings the server knows, to say those, too."""
+        """Read which settings the server knows, to send those, too."""
         rows = await self.rows(_KNOWN, {"names": list(_YOUNG_SETTINGS)})
         self._settings |= {row["name"]: _YOUNG_SETTINGS[row["name"]] for row in rows}
         if await self.rows(_KNOWN_MODE, _ON_CLUSTER):
             self._settings |= _ON_CLUSTER
 
     def heed(self, stop: Stop) -> None:
-        """From now on let go of a query, with a StoppedError, as soon as somebody asks to stop; of all else soon after."""
+        """From now on end a query with StoppedError as soon as a stop is requested, and other statements soon after."""
         self._stop = stop
 
     async def rows(
@@ -186,15 +186,15 @@ async def open_server(config: ClickHouseStore, url: str | None = None) -> AsyncI
 
 @contextmanager
 def _welcomed(url: str) -> Iterator[None]:
-    """Turn a no at the door into an error that says so."""
+    """Turn a refusal at the first connection into an UnreachableError that says so."""
     try:
         yield
     except ServerError as error:
         if error.code in _STRANGERS:
-            told = f"refused the login: {error}; check `user` and `password`"
+            reason = f"refused the login: {error}; check `user` and `password`"
         else:
-            told = f"refused the first question: {error}; {_NEXT.get(error.code or 0, 'see its log, and run it again')}"
-        raise UnreachableError(f"ClickHouse at {url} {told}") from error
+            reason = f"refused the first question: {error}; {_NEXT.get(error.code or 0, 'see its log, and run it again')}"
+        raise UnreachableError(f"ClickHouse at {url} {reason}") from error
 
 
 class _reaching:  # noqa: N801 - used as a function is

@@ -1,7 +1,7 @@
 """A purge of one table in ClickHouse: whole parts at once, then a mutation for each partition, followed to its end.
 
-`ALTER TABLE … DELETE` is only written down by the server, has no id, and tries again for ever. So each mutation has a mark
-in its condition, and is looked for before it is sent again. The server does not say how many rows it deleted.
+`ALTER TABLE … DELETE` is only recorded by the server, has no ID, and is retried for ever. So each mutation has a mark
+in its condition, and is searched for before it is sent again. The server does not report how many rows it deleted.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class TablePurge(Engine[Condition]):
         return self._portions
 
     async def resume(self, notes: Mapping[str, Any], tally: Tally) -> None:
-        """Follow the step of these notes to its end: the server went on with it."""
+        """Follow the step of these notes to its end: the server may have continued it."""
         await self._note_frozen()
         mark, part = notes.get("mark"), notes.get("part")
         self._meant = from_json(notes["meant"])
@@ -128,7 +128,7 @@ class TablePurge(Engine[Condition]):
             self._cluster.tally.begin()
 
     async def _note_frozen(self) -> None:
-        # What a long purge replaces first may be out of sight at its end, and is in a backup all the same.
+        # Parts that a long purge replaces early may be invisible at its end, although a backup still has them.
         if self._frozen is None:
             self._frozen = await self._frozen_parts()
 
@@ -159,9 +159,9 @@ class TablePurge(Engine[Condition]):
         async for rows in self._rows.drop_whole_parts(portion, begin_drop):
             tally.add_deleted(rows)
             await tally.note()
-            self._heed()
+            self._raise_if_stopped()
         for partition, rows in (await self._rows.partitions(portion)).items():
-            self._heed()
+            self._raise_if_stopped()
             step = f"{self.purge.purge_id}:{self._number}:{partition}"
             mark = mark_of(self.purge.account, self.purge.cutoff, step)
             await self._begin(tally, mark=mark, rows=rows)
@@ -170,8 +170,8 @@ class TablePurge(Engine[Condition]):
                 tally.add_deleted(rows)
                 await tally.note()
             else:
-                # No row is no answer: it was killed, or is done and forgotten. And of several servers one may not
-                # have heard of it yet.
+                # A missing mutation was killed, or is done and forgotten; or a server of a cluster has not
+                # received it yet.
                 await self.recount(portion, tally)
         return True
 
@@ -190,12 +190,12 @@ class TablePurge(Engine[Condition]):
             if not self._rows.server.several:
                 raise
 
-    def _heed(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.purge.stop.asked:
             raise StoppedError
 
     async def settle(self, tally: Tally) -> str | None:
-        """Wait for the parts that are still at work after a mutation was killed, and count what is left."""
+        """Wait for parts that are still rewritten after a mutation was killed, and count the remaining rows."""
         settled = await self._follower.settle()
         tally.at_least |= not settled
         await self.recount(self._meant, tally)
@@ -215,7 +215,7 @@ class TablePurge(Engine[Condition]):
         return self._second_pass
 
     async def remarks(self, portions: Portions[Condition], *, planned: bool) -> list[str]:
-        """Say what holds rows of a purge still: rows gone from every answer may still lie on the disk."""
+        """Report where rows of a purge remain: rows that no query returns may still be on the disk."""
         if planned:
             away = None if self._cluster is None else self._cluster.error(planned=True)
             return [*portions.remarks(), *([away] if away is not None else [])]
@@ -236,13 +236,13 @@ class TablePurge(Engine[Condition]):
             found[f"rows are only hidden, by a lightweight DELETE of another user: {erase} erases them"] = (
                 hidden
             )
-        told = [f"{number} {words}" for words, number in found.items() if number]
-        told += await portions.leftovers(lambda rows: self._rows.value("count", rows))
+        remarks = [f"{number} {words}" for words, number in found.items() if number]
+        remarks += await portions.leftovers(lambda rows: self._rows.value("count", rows))
         for row in await self._rows.ask("policies", everything):
-            told.append(f"a row policy ({printable(row['filter'], _FILTER_LIMIT)}) {_POLICY}")
+            remarks.append(f"a row policy ({printable(row['filter'], _FILTER_LIMIT)}) {_POLICY}")
         for statement, words in (("views", _VIEW), ("buffers", _BUFFER)):
-            told += [f"{row['name']} {words}" for row in await self._rows.ask(statement)]
-        return [*told, *portions.remarks()]
+            remarks += [f"{row['name']} {words}" for row in await self._rows.ask(statement)]
+        return [*remarks, *portions.remarks()]
 
     async def _frozen_parts(self) -> int:
         """Count the parts that a backup on the server's disk holds, too; a server that was started anew does not know."""

@@ -1,4 +1,4 @@
-"""Follow a mutation to its end: the server never gives up, so we must."""
+"""Follow a mutation to its end, and kill one that fails: the server retries for ever."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _FAILING_LOOKS: Final = 10
 _ABSENT_LOOKS: Final = 5
-"""A replica hears of a mutation only a moment after it was written down."""
+"""A replica receives a mutation only a moment after it was recorded."""
 _SETTLING: Final = 60.0
-"""Seconds for the parts that were at work when a mutation was killed: the server may finish those."""
+"""Seconds to wait for parts that were being rewritten when a mutation was killed: the server may finish them."""
 
 
 class Follower:
@@ -41,11 +41,11 @@ class Follower:
         self._relations = relations
         self._stop = stop
         self._patience = patience
-        # Hears of the mutations at each look.
+        # Called with the mutations at each look.
         self._listen = listen
 
     async def look(self, mark: str) -> Look:
-        """Tell how the mutation with this mark stands."""
+        """Return the state of the mutation with this mark."""
         rows = await self._relations.rows(self._server, "mutations", mark=mark)
         merging = await self._relations.value(self._server, "merges")
         mutations = [
@@ -66,9 +66,9 @@ class Follower:
         return look_at(mutations, merging)
 
     async def to_the_end(self, mark: str) -> bool:
-        """Wait until it is over: True where it was seen done, False where nobody knows it (any more).
+        """Wait until the mutation is over: True if it was seen done, False if no server has it (any more).
 
-        Raises DeletionError, having killed it, and StoppedError where somebody asked to stop first.
+        Raises DeletionError, having killed it, and StoppedError if a stop was requested first.
         """
         failing = absent = 0
         stall = self._patience.stall()
@@ -76,7 +76,7 @@ class Follower:
             look = await self.look(mark)
             absent = absent + 1 if look.state == "absent" else 0
             if absent == _ABSENT_LOOKS - 1 and isinstance(self._server, Cluster):
-                # One that takes no writes does not hear of it.
+                # A server that accepts no writes does not receive it.
                 await self._server.look_around()
             if look.state == "done" or absent == _ABSENT_LOOKS:
                 return look.state == "done"
@@ -112,15 +112,15 @@ class Follower:
         return False
 
     async def _give_up(self, mark: str, reason: str) -> None:
-        told = f"the server was told to delete, and {reason}"
+        failure = f"the server was told to delete, and {reason}"
         try:
             await self._server.insist(
                 self._relations.statement("kill"), self._relations.parameters(mark=mark)
             )
         except (ServerError, UnreachableError) as error:
             raise DeletionError(
-                f"{told}; it could not be killed; the server continues it and may delete more rows: remove "
+                f"{failure}; it could not be killed; the server continues it and may delete more rows: remove "
                 f"the cause and run it again, or kill it (KILL MUTATION) as a user with that right; {error}",
                 alive=True,
             ) from error
-        raise DeletionError(f"{told}; it was killed, what it had done stays done")
+        raise DeletionError(f"{failure}; it was killed, what it had done stays done")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 MutationState = Literal["absent", "running", "done", "failing", "blocked"]
-"""`absent`: nobody knows it (any more). `blocked`: another, older one fails, and ours waits behind it."""
+"""`absent`: no server has it (any more). `blocked`: another, older one fails, and ours waits behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How ours stands; `reason` is the server's, `progress` differs from look to look while anything is done."""
+    """The state of our mutation; `reason` comes from the server, `progress` changes while work is done."""
 
     state: MutationState
     progress: str = ""
@@ -47,15 +47,15 @@ class Look:
 
 
 def mark_of(account: str, cutoff: datetime, step: str) -> str:
-    """Return the mark by which a step of a purge is found again: the same for the same step, whoever begins it."""
+    """Return the mark by which a step of a purge is found again: the same for the same step in each process."""
     told = f"{account}\0{cutoff.isoformat()}\0{step}".encode()
     return f"retentiond:{hashlib.sha256(told).hexdigest()[:32]}"
 
 
 def look_at(mutations: Sequence[Mutation], merging: str, expected: AbstractSet[int] = frozenset({1})) -> Look:
-    """Tell how ours stands among the table's, the oldest first; `merging` is how far parts are rewritten.
+    """Return the state of our mutation among those of the table, the oldest first; `merging` is how far parts are rewritten.
 
-    It is done where it is on each of the `expected` servers: one may not have heard of it yet.
+    It is done if it is done on each of the `expected` servers: one may not have received it yet.
     """
     ours = [mutation for mutation in mutations if mutation.ours]
     pending = [mutation for mutation in ours if not mutation.done]

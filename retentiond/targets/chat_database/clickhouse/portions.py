@@ -1,4 +1,4 @@
-"""What a purge takes out of a table step by step: rows of chats that the database does not have, named by their ids."""
+"""The portions of a purge in a table: rows of chats that the database does not have, selected by ID."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 class TablePortions(Portions[Condition]):
-    """The rows of one account that a purge takes; `all` are those before the date, whatever becomes of them."""
+    """The rows of one account that a purge deletes; `all` are those before the date, deleted or kept."""
 
     def __init__(self, rows: MeantRows, columns: Columns, purge: StorePurge, *, by_date: bool) -> None:
         self._rows = rows
@@ -55,7 +55,7 @@ class TablePortions(Portions[Condition]):
         super().__init__(purge, "rows", by_date=by_date, names_chats=names_chats, of_visitor=theirs)
 
     def _listed(self, erased: ErasedVisitor) -> Condition:
-        """Return the rows among which those of the visitor's chats are looked for.
+        """Return the rows that are searched for the visitor's chats.
 
         Where a chat has one spelling in the column these are the rows of those chats, else all of the account.
         """
@@ -78,7 +78,7 @@ class TablePortions(Portions[Condition]):
         return not_of(rows, self._columns, others) if others else rows
 
     def undated(self) -> Condition:
-        """Return the rows without a believable date, of all those that could be meant."""
+        """Return the rows without a believable date, of all that could be selected."""
         named = self.all if self._columns.thread is None else with_chat(self.all, self._columns)
         return Condition(self.all.undated, named.parameters)
 

@@ -1,4 +1,4 @@
-"""A connection to Elasticsearch or OpenSearch, by the official client of whichever the server says it is."""
+"""A connection to Elasticsearch or OpenSearch, by the official client of the software that the server reports."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _LOST_NODES: Final = (
     "receive_timeout_transport_exception",
     "no_shard_available_action_exception",
 )
-"""What is said, with any status, of a server that another one of its cluster has lost."""
+"""Error types, with any status, for a server that another one of its cluster has lost."""
 
 
 class ServerError(StoreError):
-    """The server's own no, with its status."""
+    """A refusal by the server, with its status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class ServerError(StoreError):
 
     @property
     def in_words(self) -> str:
-        """The no as a report has it."""
+        """The refusal as reports show it."""
         return f"the search refused: {self}"
 
     @property
@@ -87,7 +87,7 @@ class Search(Protocol):
 
 
 class Heeding:
-    """Asks the same, and lets go of an answer, with a StoppedError, soon after somebody asks to stop."""
+    """Sends requests, and ends one with StoppedError soon after a stop is requested."""
 
     def __init__(self, search: Search, stop: Stop) -> None:
         self._search = search
@@ -143,10 +143,10 @@ def load_clients() -> None:
     from elasticsearch import ElasticsearchWarning  # noqa: PLC0415 - an extra
     from opensearchpy import OpenSearchWarning  # noqa: PLC0415 - an extra
 
-    # Deprecations are for whoever programs these servers: what they tell goes to nobody who could mend it.
+    # Warnings of deprecation are for developers, not for administrators.
     for category in (ElasticsearchWarning, OpenSearchWarning):
         warnings.simplefilter("ignore", category)
-    # So is what they log: each no, though it was expected, and each loss, which we tell ourselves.
+    # So are their logs: expected refusals, and outages, which we report ourselves.
     for name in ("opensearch", "elastic_transport"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -1,4 +1,4 @@
-"""A purge of an index: one task in the background for each round, until a count of nothing that every shard answered.
+"""A purge of an index: one task in the background for each round, until a count of zero that every shard answered.
 
 A round that a dead node or a lost shard ended is followed by another one once all shards answer again. Indices that come
 in, or change their state, on the way are looked at before they are purged.
@@ -164,7 +164,7 @@ class IndexPurge(Engine[Query]):
         return await self._see_through(task, mark, tally)
 
     async def resume(self, notes: Mapping[str, Any], tally: Tally) -> None:
-        """Follow the task of these notes to its end, and count what it took; what it left is deleted anew."""
+        """Follow the task of these notes to its end, and count its deleted documents; the rest is deleted anew."""
         mark = str(notes["mark"])
         running = await self._follower.find(mark)
         task = running or notes.get("task")
@@ -176,12 +176,12 @@ class IndexPurge(Engine[Query]):
         try:
             await self._see_through(str(task), mark, tally, told=int(notes.get("told", 0)))
         except DeletionError:
-            # Why one ended that nobody waited for does not matter any more.
+            # The error of a task that had ended before this purge does not matter.
             if running is not None:
                 raise
 
     async def _see_through(self, task: str, mark: str, tally: Tally, told: int = 0) -> bool:
-        """Follow it to its end, and count what it took, but for what was told of it before."""
+        """Follow the task to its end, and count its deleted documents, less those counted before."""
         try:
             over = await self._follower.to_the_end(task, mark, self._publish_progress)
         except DeletionError as failure:

@@ -1,4 +1,4 @@
-"""Whether the configured fields are what a purge takes them for, by their types and their mappings.
+"""Checks that the configured fields have the types and mappings that a purge needs.
 
 A misspelt field matches nothing, or everything. A mapping may take accounts for others, or leave them out, and dates for days.
 """
@@ -157,7 +157,7 @@ def judge_id(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | None:
 
 
 def judge_filled(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | None:
-    """Tell that a field has a value where a document has none: whose, when or which chat nobody knows, and it would go."""
+    """Tell that a field has a value where a document has none: it would be deleted although its account, date or chat is unknown."""
     for mapping in each(answer):
         if mapping.get("null_value") is not None:
             return refusal(

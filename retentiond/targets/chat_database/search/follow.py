@@ -1,4 +1,4 @@
-"""A purge in the background: started or found, followed to its end, and what the server says of its task."""
+"""A purge in the background: started or found, followed to its end, and the state of its task on the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ number: it died with its node."""
 _OF_STATE: Final = ("cluster_block_exception", "index_not_found_exception", "index_closed_exception")
 """Failures that come of the state of an index, which a policy may change at any time."""
 _FINAL: Final = (*_OF_STATE, "security_exception", "task_cancelled_exception")
-"""Failures that another round would meet again; or that somebody caused on purpose."""
+"""Failures that another round would meet again, or that were caused on purpose."""
 _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 
 _BATCH: Final = 1000
@@ -34,7 +34,7 @@ _STALLED: Final = "it did not get on, and was cancelled; what it had deleted sta
 
 @dataclass(frozen=True, slots=True)
 class TaskLook:
-    """How it stands, and why it failed.
+    """The state of a task, and why it failed.
 
     `in_doubt`: a batch may have been deleted though it counts as failed, since its shard was lost before the answer.
     """
@@ -45,7 +45,7 @@ class TaskLook:
 
 
 def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
-    """Tell from a poll's answer (None: not found); a result that does not bear the mark is another purge's."""
+    """Tell from a poll's answer (None: not found); a result without the mark is another purge's."""
     if answer is None or answer.get("task", {}).get("headers", {}).get("X-Opaque-Id") != mark:
         return TaskLook("gone")
     if not answer.get("completed"):
@@ -83,7 +83,7 @@ def is_of_state(failure: str) -> bool:
     return any(kind in failure for kind in _OF_STATE)
 
 
-def last_word(answer: Mapping[str, Any] | None) -> int | None:
+def deleted_by(answer: Mapping[str, Any] | None) -> int | None:
     """Return how many documents a purge that is over has deleted, by its own count; None where it has none."""
     deleted = ((answer or {}).get("response") or {}).get("deleted")
     return deleted if isinstance(deleted, int) else None
@@ -128,7 +128,7 @@ def failed(reason: str, *, alive: bool = False) -> DeletionError:
 class Follower:
     """Follows purges of one index.
 
-    `deleted` documents are known to be gone by the one that was followed last; `exact`: by its own last word, so that there
+    `deleted` documents are known to be gone by the one that was followed last; `exact`: by its own final count, so that there
     are no more. `conflicts` are those that it met otherwise than it had found them. `reason` is why it was lost.
     """
 
@@ -169,7 +169,7 @@ class Follower:
         await self._stop.wait(self._patience.between)
 
     async def find(self, mark: str) -> str | None:
-        """Return the task that bears the mark, if it runs; a node that is dead has none any more."""
+        """Return the running task with the mark; a dead node has no tasks any more."""
         return await self._index.again(lambda: self._find(mark))
 
     async def _find(self, mark: str) -> str | None:
@@ -224,7 +224,7 @@ class Follower:
                 lambda: self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
             )
         deleted, progress = progress_of(answer, children)
-        final = None if look.state == "running" else last_word(answer)
+        final = None if look.state == "running" else deleted_by(answer)
         self.exact = final is not None and not look.in_doubt
         self.conflicts = conflicts_of(answer)
         # A slice that ended between the two questions is in neither answer: it is counted at the next look.

@@ -1,4 +1,4 @@
-"""What keeps a purge from all that is meant: found before anything is deleted, and named.
+"""The obstacles that keep a purge from selected documents: found and named before anything is deleted.
 
 A configuration that cannot be right is refused as a whole. The state of an index (closed, read-only, a snapshot) is
 none of it: the other indices are purged.
@@ -216,7 +216,7 @@ def _refuse(refusal: Refusal | None) -> None:
 
 
 def _passed_over(listed: Mapping[str, str], shards: Mapping[str, Any] | None) -> Refusal | None:
-    """Name what is hidden from a pattern, but for the server's own: nobody would count what it holds."""
+    """Name what is hidden from a pattern, except the server's own: its documents would not be counted."""
     reached = shards["indices"] if shards else {}
     hidden = sorted(
         index

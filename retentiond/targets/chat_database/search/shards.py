@@ -33,7 +33,7 @@ Shard = tuple[str, int]
 
 
 class ShardWatch:
-    """Reports the shards of a purge; whatever keeps it from that does not keep the purge."""
+    """Reports the shards of a purge; an error of the report does not stop the purge."""
 
     def __init__(self, index: Index, purge: StorePurge, patience: PollPolicy) -> None:
         self._index = index
