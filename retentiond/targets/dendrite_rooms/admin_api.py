@@ -159,21 +159,22 @@ class AdminApi:
     async def empty_rooms(self) -> frozenset[str]:
         """Return the rooms without a joined local member, those with pending invites included."""
         document = await self._document("GET", "emptyRooms", _ANSWER_SECONDS, _LONGEST_LIST)
-        rooms = document.get("empty_rooms", ())
+        # Without the key it is the answer of another server, such as `{}`.
+        rooms = document.get("empty_rooms", False)
         # dendrite writes null in the place of an empty list.
         if rooms is None:
             return frozenset()
-        if not isinstance(rooms, list) or not all(isinstance(room, str) for room in rooms):
+        if not isinstance(rooms, list) or not all(map(_is_room, rooms)):
             raise AdminApiError("not_dendrite", "answered with another document than a list of rooms")
         return frozenset(rooms)
 
-    async def purge(self, room_id: str, patience: float) -> PurgeAnswer:
-        """Purge a room, and wait for the answer for at most `patience` seconds.
+    async def purge(self, room_id: str, patience: float, within: float = _CONNECT_SECONDS) -> PurgeAnswer:
+        """Purge a room, and wait for the answer for at most `patience` seconds; send nothing after `within` seconds.
 
         Whether the answer comes says little: ask the database. Raise AdminApiError where dendrite refused to begin.
         """
         try:
-            await self._document("POST", f"purgeRoom/{quoted(room_id)}", patience, _LONGEST_ANSWER)
+            await self._document("POST", f"purgeRoom/{quoted(room_id)}", patience, _LONGEST_ANSWER, within)
         except AdminApiError as error:
             if error.failure == "refused" and error.text == f"room {room_id} does not exist":
                 return "not_there"
@@ -192,19 +193,24 @@ class AdminApi:
             raise AdminApiError(
                 "not_dendrite", "answered with another document than a list of users", sent=True
             )
-        return tuple(str(user) for user in affected)
+        # The ledger's JSON cannot have each text.
+        return tuple(printable(str(user), 300) for user in affected)
 
-    async def _document(self, method: str, path: str, patience: float, longest: int) -> dict[str, Any]:
+    async def _document(
+        self, method: str, path: str, patience: float, longest: int, within: float = _CONNECT_SECONDS
+    ) -> dict[str, Any]:
         """Return the JSON object of an answer with status 200."""
-        answer = await self._ask(method, _ADMIN + path, patience, longest)
+        answer = await self._ask(method, _ADMIN + path, patience, longest, within)
         if answer.status == HTTPStatus.OK and answer.document is not None:
             return answer.document
         raise await self._failure(answer, sent=method == "POST")
 
-    async def _ask(self, method: str, path: str, patience: float, longest: int) -> _Answer:
-        """Send one request, once; read no more of the answer than `longest` bytes."""
+    async def _ask(
+        self, method: str, path: str, patience: float, longest: int, within: float = _CONNECT_SECONDS
+    ) -> _Answer:
+        """Send one request, once, if a connection is there `within` seconds; read no more of the answer than `longest` bytes."""
         sent = method == "POST"
-        timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=patience, connect=within)
         try:
             async with self._session.request(
                 method,
@@ -295,6 +301,14 @@ class _Answer:
         except (ValueError, RecursionError):
             return None
         return document if isinstance(document, dict) else None
+
+
+def _is_room(value: object) -> bool:
+    """Return whether a value is a text that a database can have."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def quoted(room_id: str) -> str:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries, translate_errors
 from retentiond.ledger.holds import RecordedHolds, add_hold
-from retentiond.model.errors import UsageError
+from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.holds import Coverage
+from retentiond.model.text import printable
 from retentiond.targets.dendrite_rooms.context import SCHEMA, ensure_tables
+from retentiond.targets.dendrite_rooms.purges.purge_table import has_open_purge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +35,7 @@ class RoomHolds(RecordedHolds):
                 yield hold
 
     async def add(self, request: HoldRequest) -> tuple[Hold, Coverage]:
-        """Add a hold. Once this returns, no purge of the room begins.
+        """Add a hold. Once this returns, no purge of the room begins; raise RefusedError where one was sent before.
 
         Where a media target shares the ledger, an equal hold may be in force already, and is not added twice.
         """
@@ -53,5 +55,15 @@ class RoomHolds(RecordedHolds):
                     )
                     if hold_id is None:
                         hold_id = await add_hold(connection, request)
+                if await has_open_purge(connection, subject.name):
+                    raise RefusedError(
+                        Refusal(
+                            "hold_too_late",
+                            f"a purge of {printable(subject.name)} was sent before",
+                            None,
+                            f"hold {hold_id} is recorded, and a request that dendrite has cannot be taken back; "
+                            f"`retentiond status {self._context.name}` shows the purge, and if the room stays, the hold keeps it",
+                        )
+                    )
                 known = bool(await connection.fetchval(SQL["knows_room"], subject.name))
                 return await self._added(connection, hold_id), Coverage(int(known), 0)

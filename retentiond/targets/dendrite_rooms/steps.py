@@ -46,6 +46,7 @@ class RoomSteps:
         self._options = options
         self._plan = RoomPlan(context, connection, now)
         self._purger = purger
+        self._open = 0
         self._log = get_logger(target=context.name)
 
     async def make_safe(self) -> None:
@@ -60,7 +61,7 @@ class RoomSteps:
 
     async def sweep(self) -> None:
         """Finish purges that an earlier pass left open."""
-        await self._purger.resume()
+        self._open = (await self._purger.resume()).open
 
     async def survey(self, report: PassReport) -> Refusal | None:
         """Judge every room, and record how much is due."""
@@ -99,7 +100,12 @@ class RoomSteps:
         self._log.info("pass_started", pass_id=report.pass_id, command=self._options.command)
 
     async def remove(self, report: PassReport) -> None:
-        """Purge the due rooms, one after another."""
+        """Purge the due rooms, one after another; none while dendrite may still be at an earlier purge."""
+        if self._open:
+            report.remarks.append(
+                "nothing is purged in this pass: an earlier purge is not over; a sweep or the next pass goes on with it"
+            )
+            return
         await purge_due_rooms(
             self._context, self._purger, self._plan.survey, self._lease, self._options, report
         )

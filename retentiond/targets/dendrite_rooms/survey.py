@@ -47,15 +47,15 @@ class RoomSurvey:
         self._connection = connection
         self.now = now
 
-    async def take(self, *, everything: bool = False) -> None:
-        """Collect the facts of all rooms; what a pass has seen before is not among them yet.
+    async def take(self, room_id: str | None = None, *, everything: bool = False) -> None:
+        """Collect the facts of all rooms, or of one; what a pass has seen before is not among them yet.
 
         Events of rooms with a joined local user are read with `everything` alone: no verdict needs them.
         """
         connection = self._connection
         await ensure_tables(connection)
         await _prepare(connection)
-        await connection.execute(SQL["take_rooms"], everything)
+        await connection.execute(SQL["take_rooms"], everything, room_id)
         await connection.execute(SQL["analyze_rooms"])
         await connection.execute(SQL["date_rooms"])
         await connection.execute(SQL["take_aliases"])
@@ -103,6 +103,15 @@ class RoomSurvey:
             if due:
                 await self._connection.execute(SQL["note_due"], *map(list, zip(*due, strict=True)))
             yield verdicts
+
+    async def judge_again(self, room_id: str) -> Verdict | None:
+        """Judge one room by all its facts as they are now, on a connection of its own; None where it is not there any more."""
+        self.now = await self._connection.fetchval("SELECT pg_catalog.clock_timestamp()")
+        await self.take(room_id)
+        await self.read_ledger()
+        async for page in self.judged():
+            return page[0][1]
+        return None
 
     async def waiting(self) -> AsyncIterator[tuple[Room, Verdict]]:
         """Stream the rooms that are old enough and wait for their media."""

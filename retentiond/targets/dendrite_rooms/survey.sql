@@ -72,7 +72,7 @@ CREATE TEMPORARY TABLE retentiond_room (
 DROP TABLE IF EXISTS pg_temp.retentiond_room
 
 -- name: take_rooms
--- Every room, with its local users: joined (3), and each that is neither joined nor has left (1). The events of
+-- Every room, or one ($2), with its local users: joined (3), and each that is neither joined nor has left (1). The events of
 -- rooms with a joined user are wanted with $1 alone.
 INSERT INTO pg_temp.retentiond_room (room_nid, room_id, version, wanted, joined, invites)
 SELECT r.room_nid, r.room_id, r.room_version, $1::boolean OR coalesce(m.joined, 0) = 0, coalesce(m.joined, 0), coalesce(m.awaited, 0)
@@ -80,6 +80,7 @@ FROM roomserver_rooms r
 LEFT JOIN (SELECT m.room_nid, pg_catalog.count(*) FILTER (WHERE m.membership_nid = 3) AS joined,
                   pg_catalog.count(*) FILTER (WHERE m.membership_nid NOT IN (1, 3)) AS awaited
            FROM roomserver_membership m WHERE m.target_local GROUP BY m.room_nid) m ON m.room_nid = r.room_nid
+WHERE $2::text IS NULL OR r.room_id = $2
 
 -- name: analyze_rooms
 -- Else the planner takes the table for an almost empty one, and reads others once for each room.

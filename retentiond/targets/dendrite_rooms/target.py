@@ -24,6 +24,8 @@ from retentiond.engine.capabilities import (
     PurgesRooms,
 )
 from retentiond.engine.passes import conclude, run_steps
+from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.host import read_clock
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.reader import LedgerReader
@@ -171,9 +173,13 @@ class DendriteRooms(
         return swept
 
     async def _note_seen(self) -> None:
-        await self._context.make_ledger()
-        async with connection_to(self._context.settings.database) as connection:
-            survey = RoomSurvey(self._context, connection, datetime.now(UTC))
+        context = self._context
+        await context.make_ledger()
+        async with connection_to(context.settings.database) as connection:
+            # A first look that is dated too early would make up for no cool-off.
+            state = await context.ledger.store(connection)
+            check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+            survey = RoomSurvey(context, connection, datetime.now(UTC))
             await survey.take()
             await survey.note_seen()
 

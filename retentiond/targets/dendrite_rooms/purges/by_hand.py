@@ -29,6 +29,7 @@ from retentiond.targets.dendrite_rooms.purges.second_look import (
     count_previous_events,
     is_held,
     look_at_room,
+    refuse_another_dendrite,
     sync_knows,
 )
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 _POLL: Final = 2.0
 _NAMED: Final = 10
+_EVACUATION_GRACE: Final = 3.0
+"""Seconds that a stop leaves to an evacuation under way."""
+_LONGEST_WAIT: Final = timedelta(minutes=30)
+"""The wait for a quiet room holds the lock of all passes on the database."""
 
 
 async def plan_by_hand(context: RoomContext, room_id: str) -> PassReport:
@@ -101,7 +106,7 @@ async def purge_by_hand(context: RoomContext, room_id: str, options: PassOptions
         context.pool.acquire() as connection,
     ):
         try:
-            await purger.ensure_ready()
+            await options.stop.unless_asked(purger.ensure_ready())
             await _refuse_held(connection, room_id)
             await _begin(context, connection, lease, room_id, options, report)
             await _Removal(context, purger, lease, options, report).run(room_id)
@@ -205,14 +210,17 @@ class _Removal:
 
     async def _evacuate(self, room_id: str) -> None:
         """Let all local users leave, and see in the database that they did: dendrite says so even where it did not."""
-        users = await self._purger.api.evacuate(room_id)
-        get_logger(target=self._context.name).warning("room_evacuated", room=room_id, users=len(users))
-        body = {"room": room_id, "users": sorted(users)}
-        async with self._context.pool.acquire() as connection, connection.transaction():
-            await self._lease.check(connection)
-            await add_record(
-                connection, Record("room_evacuated", self._context.name, self._report.pass_id, body)
+        # On another server its own users would leave.
+        await refuse_another_dendrite(self._context.pool, await self._purger.api.empty_rooms())
+        before = await self._joined(room_id)
+        users: set[str] = set()
+        try:
+            users |= set(
+                await self._options.stop.unless_asked(self._purger.api.evacuate(room_id), _EVACUATION_GRACE)
             )
+        finally:
+            # An answer that was lost, or that no one waited for, undoes no leave.
+            await self._record_evacuation(room_id, users | (before - await self._joined(room_id)))
         left = await self._context.pool.fetchval(SQL["joined"], room_id)
         if left:
             raise RefusedError(
@@ -224,10 +232,28 @@ class _Removal:
                 )
             )
 
+    async def _joined(self, room_id: str) -> set[str]:
+        return {
+            printable(row["name"], 300)
+            for row in await self._context.pool.fetch(SQL["joined_users"], room_id)
+        }
+
+    async def _record_evacuation(self, room_id: str, users: set[str]) -> None:
+        if not users:
+            return
+        get_logger(target=self._context.name).warning("room_evacuated", room=room_id, users=len(users))
+        body = {"room": room_id, "users": sorted(users)}
+        async with self._context.pool.acquire() as connection, connection.transaction():
+            await self._lease.check(connection)
+            await add_record(
+                connection, Record("room_evacuated", self._context.name, self._report.pass_id, body)
+            )
+
     async def _wait_until_quiet(self, room_id: str) -> tuple[int, datetime] | None:
         """Wait until sync has the room's last event and the room had none for a while; return that event and its time."""
         quiet = self._purger.terms.quiet
         newest: tuple[int, datetime] | None = None
+        began: datetime | None = None
         while True:
             look = await self._look(room_id)
             if look is None:
@@ -238,6 +264,17 @@ class _Removal:
             rest = quiet - (look.at - newest[1])
             if in_sync and rest <= timedelta(0):
                 return newest
+            began = began or look.at
+            if look.at - began > quiet + _LONGEST_WAIT:
+                found = "events arrive again and again" if in_sync else "dendrite's sync lacks its last event"
+                raise RefusedError(
+                    Refusal(
+                        "room_not_quiet",
+                        f"{found}, for {_LONGEST_WAIT}",
+                        f"{quiet} without one",
+                        "the room was not purged; look into dendrite's log, and run the same command again",
+                    )
+                )
             self._options.progress.note(f"waiting until nothing has happened in the room for {quiet}")
             await self._options.stop.wait(min(_POLL, max(rest.total_seconds(), 0.1)))
             if self._options.stop.asked:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import connection_to
 from retentiond.engine.target import StoppedError
 from retentiond.ledger.migrations import part_version
 from retentiond.model.errors import RefusedError
@@ -19,6 +20,7 @@ from retentiond.targets.dendrite_rooms.purges.purge import open_purger
 from retentiond.targets.dendrite_rooms.purges.purge_table import unfinished
 from retentiond.targets.dendrite_rooms.purges.tables import reusable_in_words
 from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
+from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from retentiond.model.rooms import Room
     from retentiond.targets.dendrite_rooms.context import RoomContext
     from retentiond.targets.dendrite_rooms.purges.purge import Purger
-    from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 
 
 def address_of(context: RoomContext) -> AdminAddress:
@@ -76,6 +77,22 @@ async def purge_due_rooms(
     report: PassReport,
 ) -> None:
     """Purge the due rooms; the first failure or open purge ends that, and trouble raises RefusedError."""
+    async with connection_to(context.settings.database) as connection:
+        again = RoomSurvey(context, connection, survey.now)
+        if await _purge_each(context, purger, survey, again, lease, options, report):
+            await _name_reusable_space(context, purger, report)
+
+
+async def _purge_each(
+    context: RoomContext,
+    purger: Purger,
+    survey: RoomSurvey,
+    again: RoomSurvey,
+    lease: Lease,
+    options: PassOptions,
+    report: PassReport,
+) -> bool:
+    """Purge one room after the other; return whether all were reached."""
     pause = False
     async for room, verdict in survey.due():
         if pause:
@@ -86,9 +103,18 @@ async def purge_due_rooms(
             report.remarks.append(
                 f"{report.not_reached.items} due rooms wait for the hours of `pace: {{window: …}}`"
             )
-            return
+            return False
+        # Hours may have passed since the survey: an alias, a space or a hold may keep the room by now.
+        judged = await again.judge_again(room.room_id)
+        if judged is not None and judged.reason is not None:
+            report.reach(1, room.bytes)
+            report.kept[judged.reason] += 1
+            options.progress.advance(1, 0)
+            pause = False
+            continue
         about = await _about(context, purger, room)
-        order = RoomOrder(room.room_id, verdict.policy or "", room.bytes, about)
+        policy = (judged or verdict).policy
+        order = RoomOrder(room.room_id, policy or "", room.bytes, about)
         outcome = await purger.purge_room(order, lease=lease, pass_id=report.pass_id, stop=options.stop)
         pause = outcome.kind != "kept"
         _count(report, room, order, outcome)
@@ -99,8 +125,8 @@ async def purge_due_rooms(
             if options.stop.asked:
                 raise StoppedError
             report.remarks.append(f"nothing more is purged in this pass: {outcome.reason}")
-            return
-    await _name_reusable_space(context, purger, report)
+            return False
+    return True
 
 
 async def _about(context: RoomContext, purger: Purger, room: Room) -> dict[str, object]:

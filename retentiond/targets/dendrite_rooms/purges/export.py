@@ -12,17 +12,22 @@ if TYPE_CHECKING:
 SQL: Final = named_queries(__package__, "export.sql")
 _MOST_STATE: Final = 5_000
 _LONGEST_EVENT: Final = 1 << 16
+_LARGEST_STATE: Final = 8 << 20
+"""Bytes of all state events together: anybody can make a room of large ones, and the database's JSON has its limit, too."""
 _MOST_EVENTS: Final = 100_000
 
 
 async def export_state(databases: Databases, room_id: str, room_nid: int) -> dict[str, Any]:
     """Return the state and the IDs of the newest events; `cut` says whether there was more than is kept."""
-    state = await databases.sync_api.fetch(SQL["state"], room_id, _LONGEST_EVENT, _MOST_STATE + 1)
+    found = await databases.sync_api.fetch(
+        SQL["state"], room_id, _LONGEST_EVENT, _MOST_STATE + 1, _LARGEST_STATE
+    )
+    state = [row for row in found[:_MOST_STATE] if row["sum"] <= _LARGEST_STATE]
     events = await databases.room_server.fetch(SQL["event_ids"], room_nid, _MOST_EVENTS + 1)
     return {
-        "state": [{name: _storable(value) for name, value in row.items()} for row in state[:_MOST_STATE]],
+        "state": [{name: _storable(value) for name, value in row.items() if name != "sum"} for row in state],
         "events": [_storable(row["event_id"]) for row in events[:_MOST_EVENTS]],
-        "cut": len(state) > _MOST_STATE or len(events) > _MOST_EVENTS,
+        "cut": len(found) > len(state) or len(events) > _MOST_EVENTS,
     }
 
 

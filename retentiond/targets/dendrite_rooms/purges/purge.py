@@ -140,8 +140,8 @@ class Purger:
         `watched` is for a caller that has watched the room itself: its newest event, and since when. Raise AdminApiError where
         dendrite cannot be asked, RefusedError where the target is stopped.
         """
-        await self.ensure_ready()
-        empty = await self.api.empty_rooms()
+        await stop.unless_asked(self.ensure_ready())
+        empty = await stop.unless_asked(self.api.empty_rooms())
         await refuse_another_dendrite(self._ledger, empty)
         listed = order.room_id in empty
         first = await self._look(order.room_id, watched)
@@ -211,7 +211,11 @@ class Purger:
     async def _carry_out(self, purge: Purge, stop: Stop) -> PurgeOutcome:
         """Send the request, and follow it in the databases until it is over, or waited for long enough."""
         try:
-            answer = await stop.unless_asked(self.api.purge(purge.room_id, self.terms.answer.total_seconds()))
+            answer = await stop.unless_asked(
+                self.api.purge(
+                    purge.room_id, self.terms.answer.total_seconds(), self.terms.look_lasts.total_seconds()
+                )
+            )
         except AdminApiError as error:
             if error.failure != "refused":
                 # It was never begun: not sent, or turned away at the door.
@@ -226,8 +230,8 @@ class Purger:
             self._log.warning("purge_unanswered", room=purge.room_id, answer=answer)
         emptied, done = await self._follow(purge, stop)
         if done:
-            return await self._close(purge)
-        return await self._end_undone(purge, answer, emptied=emptied)
+            return await self._close(purge, stop)
+        return await self._end_undone(purge, answer, stop, emptied=emptied)
 
     async def _follow(self, purge: Purge, stop: Stop) -> tuple[bool, bool]:
         """Wait until the room server's rows are gone, and then those of sync; return both."""
@@ -246,12 +250,12 @@ class Purger:
                 return emptied, False
             await self._pause(stop)
 
-    async def _close(self, purge: Purge) -> PurgeOutcome:
-        """Count what is left, record the end, and look at dendrite."""
+    async def _close(self, purge: Purge, stop: Stop) -> PurgeOutcome:
+        """Count what is left, record the end, and look at dendrite; on a stop the next purge looks."""
         left = await self._count_left(purge)
         await change_state(self._ledger, purge, "purged", rows=left)
         self._log.info("room_purged", room=purge.room_id, rows=sum(purge.rows.values()), left=left_rows(left))
-        trouble = await self._find_trouble(purge)
+        trouble = await self._find_trouble(purge, stop)
         return PurgeOutcome("purged", rows=purge.rows, left=left, trouble=trouble)
 
     async def _count_left(self, purge: Purge) -> dict[str, int]:
@@ -263,25 +267,33 @@ class Purger:
                 return left
             await self._pause()
 
-    async def _end_undone(self, purge: Purge, answer: PurgeAnswer, *, emptied: bool) -> PurgeOutcome:
+    async def _end_undone(
+        self, purge: Purge, answer: PurgeAnswer, stop: Stop, *, emptied: bool
+    ) -> PurgeOutcome:
         """End a purge that is not done in time: it stays open while rows of sync stay, else the room is whole."""
         if emptied:
             await leave(self._ledger, purge)
-            trouble = await self._find_trouble(purge)
+            trouble = await self._find_trouble(purge, stop)
             if trouble is None:
                 trouble = await self._stop(purge, "rows_stay")
             return PurgeOutcome("open", reason="rows of sync stay", rows=purge.rows, trouble=trouble)
         await change_state(self._ledger, purge, "undone", reason=f"answer: {answer}")
         self._log.error("room_not_purged", room=purge.room_id, reason=f"the room is whole; answer: {answer}")
-        trouble = await self._find_trouble(purge)
+        trouble = await self._find_trouble(purge, stop)
         if trouble is None and answer != "lost":
             trouble = await self._stop(purge, "room_stays")
         return PurgeOutcome(
             "failed", reason="dendrite was interrupted, and the room is whole", trouble=trouble
         )
 
-    async def _find_trouble(self, purge: Purge) -> Refusal | None:
+    async def _find_trouble(self, purge: Purge, stop: Stop) -> Refusal | None:
         """Look at dendrite after a purge; stop the target where it is down, or its sync is stuck."""
+        try:
+            return await stop.unless_asked(self._look_at_dendrite(purge))
+        except StoppedError:
+            return None
+
+    async def _look_at_dendrite(self, purge: Purge) -> Refusal | None:
         until = self._deadline()
         while True:
             try:

@@ -177,6 +177,11 @@ async def kept_rooms(db: Db, target: str, room_id: str | None) -> AsyncIterator[
                 }
 
 
+async def has_open_purge(connection: Conn, room_id: str) -> bool:
+    """Return whether a purge of the room is under way."""
+    return bool(await connection.fetchval(SQL["has_open"], room_id))
+
+
 async def open_purges(connection: Conn | Db, target: str) -> list[Row]:
     """Return the first unfinished purges: the room, the state and the time of the request."""
     return list(await connection.fetch(SQL["open_purges"], target, _SHOWN))

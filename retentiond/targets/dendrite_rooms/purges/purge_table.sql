@@ -53,6 +53,9 @@ ORDER BY p.purge_id LIMIT $2
 SELECT room_id, state, sent_at FROM retentiond.room_purge
 WHERE target = $1 AND state IN ('sent', 'emptied', 'rows_stay') ORDER BY purge_id LIMIT $2
 
+-- name: has_open
+SELECT EXISTS (SELECT FROM retentiond.room_purge WHERE room_id = $1 AND state IN ('sent', 'emptied'))
+
 -- name: is_there
 SELECT pg_catalog.to_regclass('retentiond.room_purge') IS NOT NULL
 

@@ -42,9 +42,8 @@ async def sync_knows(sync: Db, room_id: str, event_id: str | None) -> tuple[bool
 
 
 async def count_previous_events(room_server: Db) -> int:
-    """Estimate the rows of roomserver_previous_events on the whole server; a purge compares each with the room's events."""
-    estimate = await room_server.fetchval(SQL["previous_events_estimate"])
-    return int(estimate or await room_server.fetchval(SQL["previous_events"]))
+    """Count the rows of roomserver_previous_events on the whole server; a purge compares each with the room's events."""
+    return int(await room_server.fetchval(SQL["previous_events"]))
 
 
 async def is_locked(room_server: Db, room_id: str) -> bool:
@@ -63,18 +62,25 @@ async def is_held(connection: Conn, room_id: str) -> bool:
 
 
 async def refuse_another_dendrite(room_server: Db, empty_rooms: AbstractSet[str]) -> None:
-    """Raise RefusedError where most of the rooms that dendrite calls empty are not in this database.
+    """Raise RefusedError where most of the rooms that dendrite calls empty are not in this database, or the other way round.
 
     Two servers may have one room: what the other one calls empty must not be taken for ours.
     """
     rooms = sorted(empty_rooms)[:_COMPARED]
     known = int(await room_server.fetchval(SQL["known"], rooms))
-    # A room may go in between.
-    if known * 2 < len(rooms):
+    expected = await room_server.fetch(SQL["expected"], _COMPARED)
+    listed = sum(row["room_id"] in empty_rooms for row in expected)
+    # A room may go or come in between.
+    for fitting, count, found in (
+        (known, len(rooms), "rooms that dendrite calls empty are not in the database"),
+        (listed, len(expected), "rooms that are empty by the database are not listed by dendrite"),
+    ):
+        if fitting * 2 >= count:
+            continue
         raise RefusedError(
             Refusal(
                 "another_dendrite",
-                f"{len(rooms) - known} of {len(rooms)} rooms that dendrite calls empty are not in the database",
+                f"{count - fitting} of {count} {found}",
                 0,
                 "nothing was purged; `admin_api` and `database` belong to different servers, or dendrite works on SQLite: correct "
                 "one of them",
