@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from retentiond.targets.dendrite_media.surveys.verdicts import compiled
 from retentiond.targets.dendrite_media.views.blob_filter import due_blobs_filter
 from retentiond.targets.dendrite_media.views.plan import SQL as PLAN
 from retentiond.targets.dendrite_media.views.stored import SQL as STORED
+from retentiond.targets.dendrite_rooms.survey import SQL as ROOMS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -152,3 +154,39 @@ async def test_the_used_space_is_measured_by_whole_readings_however_many_keys_th
     assert read == {"stored": 1, "shown": 1}
     read, _ = await scans(large, STORED["largest_files"], 100)
     assert read == {"stored": 1}
+
+
+FILL_ROOMS = """
+INSERT INTO roomserver_rooms (room_id, room_version) SELECT '!room' || n, '10' FROM generate_series(1, 2000) n;
+INSERT INTO roomserver_events (room_nid, event_type_nid, event_state_key_nid, event_id)
+SELECT r.room_nid, 5, n, '$' || r.room_nid || '-' || n FROM roomserver_rooms r, generate_series(1, 20) n;
+INSERT INTO roomserver_event_json SELECT event_nid, '{"origin_server_ts": 1}' FROM roomserver_events;
+INSERT INTO roomserver_membership (room_nid, target_nid, membership_nid, event_nid, target_local)
+SELECT r.room_nid, n, 1, 0, true FROM roomserver_rooms r, generate_series(1, 5) n;
+ANALYZE;
+"""
+
+
+async def test_the_survey_of_rooms_reads_the_events_of_all_of_them_at_once(large: Conn) -> None:
+    await large.execute(files("tests.support").joinpath("dendrite_rooms.sql").read_text())
+    await large.execute(FILL_ROOMS)
+    for name in ("sent_at_function", "sender_function", "content_function", "make_rooms"):
+        await large.execute(ROOMS[name])
+    await large.execute(ROOMS["take_rooms"], True)
+    await large.execute(ROOMS["analyze_rooms"])
+    for statement, arguments in (("date_rooms", ()), ("state_of_rooms", (["here.test"],))):
+        found = await large.fetchval(f"EXPLAIN (FORMAT JSON) {ROOMS[statement]}", *arguments)
+        # Of a million events, a look at each by itself takes minutes.
+        assert not [one for one in looked_up(json.loads(found)[0]["Plan"]) if one in LARGE_TABLES]
+
+
+LARGE_TABLES = {"roomserver_events", "syncapi_output_room_events", "syncapi_current_room_state"}
+
+
+def looked_up(node: dict[str, Any], *, again: bool = False) -> Iterator[str]:
+    """Yield the relations on the inner side of a nested loop."""
+    if again and "Relation Name" in node:
+        yield node["Relation Name"]
+    for child in node.get("Plans", ()):
+        inner = node["Node Type"] == "Nested Loop" and child["Parent Relationship"] == "Inner"
+        yield from looked_up(child, again=(again or inner) and child["Node Type"] != "Materialize")
