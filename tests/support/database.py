@@ -35,7 +35,10 @@ def remove_dead_servers(parent: Path) -> None:
     """Remove the directories of servers whose run was killed: those in memory take room until the next boot."""
     for pid_file in parent.glob("retentiond-*/data/postmaster.pid"):
         try:
-            os.kill(int(pid_file.read_text(encoding="ascii").partition("\n")[0]), 0)
+            process = int(pid_file.read_text(encoding="ascii").partition("\n")[0])
+            if process < 0:
+                continue  # of initdb's single-user server: the directory is just being made
+            os.kill(process, 0)
         except ProcessLookupError:
             shutil.rmtree(pid_file.parents[1], ignore_errors=True)
         except (OSError, ValueError):
