@@ -5,7 +5,7 @@
     python tools/release.py build --tag v0.2.0      # wheel, sdist, Debian packages, SBOM, SHA256SUMS in dist/
 
 CONTRIBUTING.md, "Releasing", has the whole way. `build` runs at each tag in .github/workflows/release.yml as well. The
-artefacts have the time of the commit: two builds of one commit have the same bytes.
+artefacts have the time of the commit: two builds of its sdist and wheel have the same bytes.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import pytest
 
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from tests.support.command_line import RealCommandLine, log_entries
+from tests.support.file_systems import bound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +132,16 @@ def test_who_only_looks_may_be_read_only_by_default_and_check_config_tells_that_
     assert told.status == 4
     assert "read-only by default, and a pass writes" in told.stderr
     assert line.type("once").status == 4
+
+
+def test_a_directory_that_is_mounted_read_only_is_called_so_and_not_a_matter_of_the_user(
+    line: RealCommandLine, media_path: Path
+) -> None:
+    with bound(media_path, media_path, "ro"):
+        checked = line.type("check-config", "--connect")
+    assert checked.status == 4
+    assert "the file system is read-only" in checked.stderr
+    assert "as the user of dendrite" not in checked.stderr
 
 
 def test_without_the_right_to_delete_nothing_goes_and_the_right_is_named(

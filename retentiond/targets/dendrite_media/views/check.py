@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from retentiond.config.rights import beside_owner
 from retentiond.engine.target import NullProgress
 from retentiond.ledger.lease import try_session
 from retentiond.model.check import Check, PolicyCount
+from retentiond.model.disk_errors import disk_error
 from retentiond.model.errors import RefusedError, RetentiondError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import index_stands
 from retentiond.targets.dendrite_media.database.rights import ensure_tables, may_delete, owns_media
@@ -34,13 +36,14 @@ async def check(context: TargetContext) -> Check:
             problems += await _try_session(context)
             await ensure_tables(context.pool)
             problems += map(UnreachableError, await _check_rights(context))
-            problems += map(UnreachableError, await _check_directory(context))
+            of_directory = await _check_directory(context)
+            problems += map(UnreachableError, of_directory)
             report = await plan(context, None, NullProgress())
         policies = _count_policies(context, report)
         notes = report.remarks
         if report.refused is not None and not any(_tells(problem, report.refused) for problem in problems):
             problems.append(RefusedError(report.refused))
-        if report.failed.total():
+        if report.failed.total() and not of_directory:
             words = f"{report.failed.total()} due items cannot be moved by this user; run retentiond as the user of dendrite"
             problems.append(UnreachableError(words + beside_owner(context.settings.media_path)))
     except RetentiondError as error:
@@ -107,6 +110,9 @@ async def _check_directory(context: TargetContext) -> list[str]:
 
 
 def _check_rights_in(tree: MediaTree) -> list[str]:
+    if os.fstatvfs(tree.root).f_flag & os.ST_RDONLY:
+        # The kernel denies the right to write, too, and no other user would have it.
+        return [f"{tree.path}: {disk_error(OSError(errno.EROFS, os.strerror(errno.EROFS)))}"]
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=tree.root, effective_ids=True):
         return [
             f"this user may not write in {tree.path}; run retentiond as the user of dendrite{beside_owner(tree.path)}"
