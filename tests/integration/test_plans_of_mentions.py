@@ -93,7 +93,7 @@ async def test_what_is_protected_in_quarantine_is_asked_by_indexes(large: Conn) 
         "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file,"
         " media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)"
         " SELECT 1, 'rule', now(), now(), false, true, 'gone' || n, 'there.test', 'image/png', 1, 1, '',"
-        " md5(n::text) || repeat('A', 11), '@user' || n || ':here.test', '[]' FROM generate_series(1, 50000) n"
+        " md5(n::text) || repeat('A', 11), '@user' || n || ':here.test', '{}' FROM generate_series(1, 50000) n"
     )
     await large.execute("VACUUM ANALYZE retentiond.released_media")
     found = await large.fetch("SELECT base64hash AS hash FROM retentiond.released_media LIMIT 1000")
@@ -135,7 +135,7 @@ async def test_what_is_asked_again_is_read_by_indexes_a_page_at_a_time(large: Co
         "INSERT INTO retentiond.released_media (pass_id, policy, released_at, grace_until, even_protected, had_file, facts,"
         " media_id, media_origin, content_type, file_size_bytes, creation_ts, upload_name, base64hash, user_id, thumbnails)"
         f" SELECT 1, 'rule', now(), now(), false, true, CASE WHEN n % 2 = 0 THEN '{facts}'::jsonb END, 'gone' || n,"
-        " 'there.test', 'image/png', 1, 1, '', md5(n::text) || repeat('A', 11), '', '[]' FROM generate_series(1, 50000) n"
+        " 'there.test', 'image/png', 1, 1, '', md5(n::text) || repeat('A', 11), '', '{}' FROM generate_series(1, 50000) n"
     )
     await large.execute("VACUUM ANALYZE retentiond.released_media")
     hashes = [row["hash"] for row in await large.fetch(

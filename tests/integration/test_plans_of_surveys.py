@@ -172,7 +172,7 @@ async def test_the_survey_of_rooms_reads_the_events_of_all_of_them_at_once(large
     await large.execute(FILL_ROOMS)
     for name in ("sent_at_function", "sender_function", "content_function", "make_rooms"):
         await large.execute(ROOMS[name])
-    await large.execute(ROOMS["take_rooms"], True)
+    await large.execute(ROOMS["take_rooms"], True, None)
     await large.execute(ROOMS["analyze_rooms"])
     for statement, arguments in (("date_rooms", ()), ("state_of_rooms", (["here.test"],))):
         found = await large.fetchval(f"EXPLAIN (FORMAT JSON) {ROOMS[statement]}", *arguments)
