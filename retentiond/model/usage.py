@@ -68,8 +68,8 @@ def cut(rows: Iterable[UsageRow], top: int) -> list[UsageRow]:
     total = Tally(sum(row.items for row in rows), sum(row.bytes for row in rows))
     named = [row for row in rows if row.key != OTHERS]
     # Ages and months are in an order of their own, which stays.
-    largest = sorted(named, key=lambda row: (-row.bytes, -row.items))[:top]
-    return with_rest([row for row in named if row in largest], total)
+    largest = {row.key for row in sorted(named, key=lambda row: (-row.bytes, -row.items))[:top]}
+    return with_rest([row for row in named if row.key in largest], total)
 
 
 def usage_document(usage: Iterable[tuple[str, UsageBy, Sequence[UsageRow]]]) -> dict[str, Any]:
