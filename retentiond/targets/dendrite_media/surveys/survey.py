@@ -119,6 +119,8 @@ class Surveyor:
     """
 
     _removes: Removes = "media"
+    _streams = True
+    """Whether the due rows are streamed, which takes an index; without it they are counted alone."""
 
     def __init__(self, connection: Conn, target: str, rules: Rules) -> None:
         self._connection = connection
@@ -260,8 +262,9 @@ class Surveyor:
         )
 
     async def _finish(self) -> None:
-        for statement in ("sort_due", "analyze_due"):
-            await self._connection.execute(SQL[statement])
+        if self._streams:
+            await self._connection.execute(SQL["sort_due"])
+        await self._connection.execute(SQL["analyze_due"])
 
     def _count(self, survey: Survey, verdict: Keep | Remove, items: int = 1) -> None:
         survey.rows += items

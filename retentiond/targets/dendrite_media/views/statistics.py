@@ -47,6 +47,12 @@ _DIVISIONS: Final[tuple[Division, ...]] = ("server", "room", "user", "type", "ag
 _log = get_logger()
 
 
+class _CountingSurveyor(Surveyor):
+    """Finds the due rows for their counts and sizes."""
+
+    _streams = False
+
+
 async def collect_statistics(context: TargetContext, progress: Progress) -> StoreStatistics:
     """Count the parts of the store, and the removals of each policy at any age; raise RefusedError as a plan does."""
     async with read_only_connection(context.settings.database) as connection:
@@ -135,7 +141,7 @@ async def _curves(
     copy = await context.references.copy_for_plan(connection)
     if ledger:
         await context.hold_references.copy_for_plan(connection)
-    surveyor = Surveyor(connection, context.name, replace(rules, policies=at_once))
+    surveyor = _CountingSurveyor(connection, context.name, replace(rules, policies=at_once))
     await surveyor.learn(copy, context.references.asked, plan=True)
     progress.stage("survey", None)
     survey = await surveyor.judge(now, progress)
