@@ -235,7 +235,7 @@ class _BoundedServer(web.Server):
             if status == HTTPStatus.UNAUTHORIZED and "Authorization" in request.headers:
                 self._note_guess(request)
             return refuse(request, status, sentence, **dict(headers))
-        # As it was sent: an encoded or a doubled slash is another path, and there is none such.
+        # As it was sent: an encoded or a doubled slash makes another path, which does not exist.
         route = self._routes.get(request.raw_path.partition("?")[0])
         if route is None:
             return refuse(request, 404, f"not found; there is {', '.join(self._routes)}")

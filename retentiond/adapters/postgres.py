@@ -219,6 +219,20 @@ async def pool(dsn: str, what: str = "the database", size: int = 4) -> AsyncIter
             opened.terminate()
 
 
+async def rows_in_pages(
+    connection: Conn, query: str, *arguments: Any, size: int = 1000
+) -> AsyncIterator[list[Record]]:
+    """Stream a query's rows, a page at a time, in one transaction."""
+    async with connection.transaction(readonly=True):
+        page: list[Record] = []
+        async for row in connection.cursor(query, *arguments, prefetch=size):
+            page.append(row)
+            if len(page) == size:
+                yield page
+                page = []
+        yield page
+
+
 async def pages(
     connection: Conn, query: str, *arguments: Any, size: int = 1000, after: tuple[Any, ...]
 ) -> AsyncIterator[list[Record]]:

@@ -205,7 +205,7 @@ class Pages:
 
 
 def _with_notice(page: Page, failure: Failure) -> Page:
-    """Return the page with a first line that says how old it is, and why there is none newer."""
+    """Return the page with a first line about its age, and the reason why no newer page was computed."""
     html = gzip.decompress(page.compressed).decode()
     notice = (
         f"This page is of {time_in_words(page.at)}. Its computation fails since {time_in_words(failure.since)}: "

@@ -8,10 +8,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
-from rich.text import Text
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.config.chats import ChatTarget
+from retentiond.demo.screen import Screen
 from retentiond.engine.target import PassOptions, PurgeRequest
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.statements import quoted
@@ -89,7 +89,7 @@ class ChatDemo:
 
 async def show_chats(server: EmbeddedPostgres, console: Console, *, quiet: bool) -> ChatDemo:
     """Make up a product's chats of three years, and purge those of more than one."""
-    show = _Show(console, quiet=quiet)
+    show = Screen(console, quiet=quiet)
     connection = await _make_database(server)
     try:
         end = datetime.now(UTC)
@@ -105,7 +105,7 @@ async def show_chats(server: EmbeddedPostgres, console: Console, *, quiet: bool)
 
 
 async def _purge(
-    target: ChatDatabase, connection: asyncpg.Connection[asyncpg.Record], show: _Show, latest: datetime
+    target: ChatDatabase, connection: asyncpg.Connection[asyncpg.Record], show: Screen, latest: datetime
 ) -> ChatDemo:
     held = await _oldest_due(connection)
     await target.holds.add(
@@ -115,39 +115,18 @@ async def _purge(
     words = f"purge-chats --account {ACCOUNT} --to-date {request.to_date} --purge-stats"
     show.head(f"retentiond hold add --account {ACCOUNT} --chat {held}; retentiond {words} --dry-run")
     planned = await target.purge_chats(request, PassOptions("demo"), dry_run=True)
-    show.purge(planned, ["Nothing was changed."])
+    show.print(lambda console: show_purge(console, planned, ["Nothing was changed."]))
     before = await _counts(connection)
     show.head(f"retentiond {words}")
     purged = await target.purge_chats(request, PassOptions("demo"), dry_run=False)
-    show.purge(
-        purged, ["Each chat was deleted as a whole, in one transaction with all rows that belong to it."]
-    )
+    next_step = "Each chat was deleted as a whole, in one transaction with all rows that belong to it."
+    show.print(lambda console: show_purge(console, purged, [next_step]))
     wrong = tuple(_compare(planned, purged, before, await _counts(connection)))
     if await connection.fetchval(f"SELECT count(*) FROM {SCHEMA}.chatthread WHERE threadid = $1", held) != 1:
         wrong += ("the chat that was held is gone",)
     for problem in wrong:
         show.line(f"WRONG: {problem}")
     return ChatDemo(planned, purged, wrong)
-
-
-class _Show:
-    """Prints each step."""
-
-    def __init__(self, console: Console, *, quiet: bool) -> None:
-        self._console = console
-        self._quiet = quiet
-
-    def head(self, text: str) -> None:
-        if not self._quiet:
-            self._console.rule(Text(text, style="bold"), align="left")
-
-    def line(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(Text(text))
-
-    def purge(self, report: PurgeReport, next_step: Iterable[str]) -> None:
-        if not self._quiet:
-            show_purge(self._console, report, next_step)
 
 
 def _compare(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from aiohttp import web
-from rich.text import Text
 
 from retentiond.adapters.postgres import connection_to, named_queries
 from retentiond.config.rooms import RoomTarget
+from retentiond.demo.screen import Screen
 from retentiond.demo.store import make_tables
 from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.targets.dendrite_rooms.survey import let_pass
@@ -62,7 +62,7 @@ class RoomDemo:
 
 async def show_rooms(server: EmbeddedPostgres, console: Console, *, quiet: bool) -> RoomDemo:
     """Make up rooms, and purge those that no local user is in."""
-    show = _Show(console, quiet=quiet)
+    show = Screen(console, quiet=quiet)
     dsn = await _make_database(server)
     async with connection_to(dsn) as connection:
         show.head(f"{_EACH * len((*_KEPT, *_DUE))} rooms, some of them without local members")
@@ -96,21 +96,25 @@ async def _make_rooms(connection: Conn) -> None:
         await connection.execute(SQL[name])
 
 
-async def _purge(target: DendriteRooms, connection: Conn, show: _Show) -> RoomDemo:
+async def _purge(target: DendriteRooms, connection: Conn, show: Screen) -> RoomDemo:
     show.head("the daemon sees the rooms for the first time; a purge waits for its cool-off")
-    show.report(await target.run_pass(PassOptions("demo")), ["Nothing was purged."])
+    seen = await target.run_pass(PassOptions("demo"))
+    show.print(lambda console: show_pass(console, seen, ["Nothing was purged."]))
     await let_pass(connection, _LATER)
     show.head(
         f"`retentiond plan rooms`, {_LATER.days} days later (the demo sets the ledger's first looks back)"
     )
     planned = await target.plan(None, NullProgress())
-    show.report(planned, ["Nothing was changed."])
-    show.explain(await target.explain("#alias1:demo.example", NullProgress()))
+    show.print(lambda console: show_pass(console, planned, ["Nothing was changed."]))
+    story = await target.explain("#alias1:demo.example", NullProgress())
+    show.print(lambda console: show_any_explanation(story, console))
     show.head("`retentiond once rooms`: the first purge needs a confirmation")
-    show.report(await target.run_pass(PassOptions("demo")), [])
+    refused = await target.run_pass(PassOptions("demo"))
+    show.print(lambda console: show_pass(console, refused, []))
     show.head("`retentiond once rooms --yes`: the pass, through a stand-in for dendrite's admin API")
     purged = await target.run_pass(PassOptions("demo", over_limits=True))
-    show.report(purged, ["A purge cannot be undone; `retentiond records rooms` prints what is kept of it."])
+    next_step = "A purge cannot be undone; `retentiond records rooms` prints what is kept of it."
+    show.print(lambda console: show_pass(console, purged, [next_step]))
     remaining = {row["room_id"] for row in await connection.fetch(SQL["remaining"])}
     wrong = tuple(_compare(planned, purged, remaining))
     for problem in wrong:
@@ -124,30 +128,6 @@ def _compare(planned: PassReport, purged: PassReport, remaining: set[str]) -> It
         yield f"{len(remaining ^ expected)} rooms are not as they should be"
     if planned.removed != purged.removed:
         yield "the pass did not do what its plan said"
-
-
-class _Show:
-    """Prints each step."""
-
-    def __init__(self, console: Console, *, quiet: bool) -> None:
-        self._console = console
-        self._quiet = quiet
-
-    def head(self, text: str) -> None:
-        if not self._quiet:
-            self._console.rule(Text(text, style="bold"), align="left")
-
-    def line(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(Text(text))
-
-    def report(self, report: PassReport, next_step: Iterable[str]) -> None:
-        if not self._quiet:
-            show_pass(self._console, report, next_step)
-
-    def explain(self, story: object) -> None:
-        if not self._quiet:
-            show_any_explanation(story, self._console)
 
 
 @asynccontextmanager

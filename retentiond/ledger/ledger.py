@@ -10,7 +10,8 @@ from uuid import UUID
 
 import asyncpg
 
-from retentiond.adapters.postgres import named_queries
+from retentiond.adapters.logging import get_logger
+from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.host import HostClock, actor, host_name, process_id
 from retentiond.ledger.migrations import (
     VERSION,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from asyncpg import Record as Row
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.model.report import PassReport
 
 SQL: Final = named_queries(__package__, "ledger.sql")
 NO_STORE: Final = UUID(int=0)
@@ -224,6 +226,23 @@ class Ledger:
         async with db.acquire() as connection, connection.transaction():
             await connection.execute(SQL["save_refusal"], target, json.dumps(asdict(refusal)))
             await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
+
+    async def record_end(self, db: Db, report: PassReport) -> None:
+        """Record the end of a pass in the log and the ledger; without the database, the next start records it."""
+        log = get_logger(target=report.target)
+        fields = report.as_json()
+        if report.refused is not None:
+            log.warning("pass_refused", **asdict(report.refused))
+        try:
+            if report.pass_id is not None:
+                await self.end_pass(db, report.target, report.pass_id, report.state, fields)
+            elif report.refused is not None:
+                await self.save_refusal(db, report.target, report.refused)
+        except LOST as error:
+            log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
+        if report.refused is None or report.pass_id is not None:
+            fields.pop("target")
+            log.info("pass_finished", **fields, error=report.error)
 
     async def clear_refusal(self, db: Db, target: str) -> None:
         """Forget why a pass did not begin."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from retentiond.model.text import printable
+from retentiond.report.page import packaged_text, policy_hash, templates
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words
 
@@ -22,6 +18,7 @@ if TYPE_CHECKING:
 
     from retentiond.report.target_state import TargetState
 
+_STYLE: Final = "landing.css"
 _TEXT_LIMIT: Final = 500
 _MOST_PROBLEMS: Final = 20
 
@@ -47,9 +44,8 @@ class _Target:
 
 def landing_policy() -> str:
     """Return the Content-Security-Policy of the page."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; style-src 'sha256-{policy_hash(packaged_text(_STYLE))}'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
 
@@ -62,26 +58,14 @@ def render_landing(landing: Landing, states: Sequence[TargetState]) -> str:
         activity=printable(landing.activity, _TEXT_LIMIT),
         report=landing.report,
         usage=landing.usage,
-        style=_style(),
+        style=packaged_text(_STYLE),
         targets=[_target(state) for state in states],
     )
 
 
 @cache
-def _style() -> str:
-    return (resources.files(__package__) / "landing.css").read_text(encoding="utf-8")
-
-
-@cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("retentiond.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("landing.html")
+    return templates().get_template("landing.html")
 
 
 def _target(state: TargetState) -> _Target:

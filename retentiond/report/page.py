@@ -39,15 +39,20 @@ _NAME_LIMIT: Final = 80
 _ERROR_LIMIT: Final = 2000
 
 
-def render(reports: Sequence[TargetReport], at: datetime, version: str) -> str:
-    """Return the page's HTML."""
-    environment = Environment(
+def templates() -> Environment:
+    """Return the environment of this package's templates: texts are escaped, and an unknown name is an error."""
+    return Environment(
         loader=PackageLoader("retentiond.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(reports: Sequence[TargetReport], at: datetime, version: str) -> str:
+    """Return the page's HTML."""
+    environment = templates()
     environment.filters |= {
         "size": size_in_words,
         "count": count_in_words,
@@ -76,7 +81,7 @@ def render(reports: Sequence[TargetReport], at: datetime, version: str) -> str:
 def security_policy() -> str:
     """Return the Content-Security-Policy of the page, which is in the page, too."""
     return (
-        f"default-src 'none'; style-src 'sha256-{_hash(_style())}'; script-src 'sha256-{_hash(_script())}'; "
+        f"default-src 'none'; style-src 'sha256-{policy_hash(_style())}'; script-src 'sha256-{policy_hash(_script())}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -106,20 +111,22 @@ def write_page(path: Path, page: str) -> None:
 
 
 @cache
-def _text(file: str) -> str:
+def packaged_text(file: str) -> str:
+    """Return a file of this package."""
     return (resources.files(__package__) / file).read_text(encoding="utf-8")
 
 
 def _style() -> str:
-    return _text("uplot/uPlot.min.css") + "\n" + _text("page.css")
+    return packaged_text("uplot/uPlot.min.css") + "\n" + packaged_text("page.css")
 
 
 def _script() -> str:
-    licence = _text("uplot/LICENSE").strip()
-    return f"/* uPlot {UPLOT}\n\n{licence}\n*/\n{_text('uplot/uPlot.iife.min.js')}\n{_text('page.js')}"
+    licence = packaged_text("uplot/LICENSE").strip()
+    return f"/* uPlot {UPLOT}\n\n{licence}\n*/\n{packaged_text('uplot/uPlot.iife.min.js')}\n{packaged_text('page.js')}"
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
+    """Return the hash by which a Content-Security-Policy allows a script or a style."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -1,6 +1,6 @@
 """The explanation of one item: its data, the verdict of each policy, everything that keeps it, and the outcome."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from rich.console import Console
@@ -25,18 +25,28 @@ _DAY = timedelta(days=1)
 _ENCRYPTED = "An encrypted room may show it: references in such rooms are invisible, and no database can prove that it is unused."
 
 
-def show_explanation(console: Console, story: Explanation) -> None:
-    """Print the explanation; all of it is untrusted text."""
-    console.print(Text(f"{story.target}: {printable(story.media, _LIMIT)}", style="bold"), soft_wrap=True)
-    for line in _lines(story):
+def show_item(console: Console, title: str, lines: Iterable[str]) -> None:
+    """Print the name of an item and the lines about it; all of it is untrusted text."""
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    for line in lines:
         console.print(Text(printable(line, _LIMIT)), soft_wrap=True)
-    if story.policies:
+
+
+def show_policies(console: Console, policies: Sequence[tuple[str, str, str, str]]) -> None:
+    """Print the policies, each with its name, the time for which it keeps, since when, and its verdict."""
+    if policies:
         shown = table("Policies, in order")
         for heading in ("policy", "keeps", "since", "verdict"):
             shown.add_column(heading)
-        for policy in story.policies:
-            shown.add_row(Text(printable(policy.name)), _keep(policy), policy.since, _saying(policy))
+        for name, *cells in policies:
+            shown.add_row(Text(printable(name)), *cells)
         console.print(shown)
+
+
+def show_explanation(console: Console, story: Explanation) -> None:
+    """Print the explanation; all of it is untrusted text."""
+    show_item(console, f"{story.target}: {printable(story.media, _LIMIT)}", _lines(story))
+    show_policies(console, [(one.name, _keep(one), one.since, _saying(one)) for one in story.policies])
     for name, mentions in story.protections.items():
         console.print(Text(f"Protection {printable(name)}: {_protecting(name, story, mentions=mentions)}."))
     if story.encrypted:

@@ -10,8 +10,8 @@ from retentiond.model.explanation import Explanation
 from retentiond.model.room_explanation import RoomExplanation, RoomPolicyExplanation
 from retentiond.model.rooms import Room
 from retentiond.model.text import printable
-from retentiond.terminal.explanation import show_explanation
-from retentiond.terminal.frames import refusal_panel, table
+from retentiond.terminal.explanation import show_explanation, show_item, show_policies
+from retentiond.terminal.frames import refusal_panel
 from retentiond.terminal.words import (
     age_in_words,
     count_in_words,
@@ -38,17 +38,10 @@ def _of_media(story: Explanation, console: Console) -> None:
 
 @show_any_explanation.register
 def _of_room(story: RoomExplanation, console: Console) -> None:
-    console.print(Text(f"{story.target}: {printable(story.name, _LIMIT)}", style="bold"), soft_wrap=True)
-    for line in _lines(story):
-        console.print(Text(printable(line, _LIMIT)), soft_wrap=True)
-    if story.policies:
-        shown = table("Policies, in order")
-        for heading in ("policy", "keeps", "since", "verdict"):
-            shown.add_column(heading)
-        for one in story.policies:
-            keep = "forever" if one.policy.keep is None else age_in_words(one.policy.keep)
-            shown.add_row(Text(printable(one.policy.name)), keep, one.policy.since, _saying(one))
-        console.print(shown)
+    show_item(console, f"{story.target}: {printable(story.name, _LIMIT)}", _lines(story))
+    show_policies(
+        console, [(one.policy.name, _keep(one), one.policy.since, _saying(one)) for one in story.policies]
+    )
     console.print(Text(_verdict(story), style="bold"), soft_wrap=True)
     if story.refusal is not None:
         console.print(refusal_panel(story.refusal, "A pass would be refused"))
@@ -84,6 +77,10 @@ def _upgrade(room: Room) -> Iterator[str]:
     if room.successor is not None:
         users = "with" if room.in_successor else "without"
         yield f"Upgraded: its successor is {room.successor}, {users} local members."
+
+
+def _keep(one: RoomPolicyExplanation) -> str:
+    return "forever" if one.policy.keep is None else age_in_words(one.policy.keep)
 
 
 def _saying(one: RoomPolicyExplanation) -> str:

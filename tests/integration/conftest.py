@@ -11,14 +11,18 @@ import pytest
 
 from retentiond.targets.chat_database import secondary
 from retentiond.targets.chat_database.batch import Batch
+from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from tests.support.chats import ChatStore
 from tests.support.clickhouse_server import ClickHouseServer
 from tests.support.closing_lines import not_run
+from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
+from tests.support.room_target import RoomRetention
+from tests.support.rooms_store import GONE, STAYS, RoomsStore
 from tests.support.secondary import Beside
 from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     import asyncpg
 
@@ -34,6 +38,32 @@ async def chats(database: str, connection: asyncpg.Connection[asyncpg.Record]) -
     store = ChatStore(database, connection)
     await store.make()
     return store
+
+
+@pytest.fixture
+async def rooms(connection: asyncpg.Connection[asyncpg.Record]) -> RoomsStore:
+    """Three rooms that their local users left long ago, seen empty since, and one with a local user."""
+    store = RoomsStore(connection)
+    await store.prepare()
+    await RoomLedger().make(connection, SCHEMA)
+    for room in GONE:
+        await store.add(room)
+    await store.add(STAYS, members={"@in:here.test": "join"})
+    await store.see_empty()
+    return store
+
+
+@pytest.fixture
+async def dendrite(database: str) -> AsyncIterator[RecordedDendrite]:
+    """The recorded server over the test's database."""
+    async with recorded_dendrite(database) as server:
+        yield server
+
+
+@pytest.fixture
+def room_retention(database: str, dendrite: RecordedDendrite) -> RoomRetention:
+    """Passes over the rooms of that server."""
+    return RoomRetention(database, dendrite.url)
 
 
 @pytest.fixture

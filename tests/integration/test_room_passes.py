@@ -10,60 +10,32 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
-import pytest
 
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
 from retentiond.engine.target import AuditOptions, PassOptions
-from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import due
 from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
 from retentiond.targets.dendrite_rooms.purges.tables import Databases
 from retentiond.targets.registry import open_target
 from tests.integration.test_room_purges import FAST, PATIENT
-from tests.support.dendrite_admin import RecordedDendrite, recorded_dendrite
 from tests.support.room_target import RoomRetention, configure_rooms
-from tests.support.rooms_store import RoomsStore
+from tests.support.rooms_store import GONE, STAYS, RoomsStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import pytest
 
     from retentiond.model.audit import Finding
     from tests.support.database import DatabaseServer
-
-
-GONE = [f"!gone{number}:there.test" for number in range(3)]
-STAYS = "!joined:there.test"
-
-
-@pytest.fixture
-async def rooms(connection: asyncpg.Connection[asyncpg.Record]) -> RoomsStore:
-    store = RoomsStore(connection)
-    await store.prepare()
-    await RoomLedger().make(connection, SCHEMA)
-    for room in GONE:
-        await store.add(room)
-    await store.add(STAYS, members={"@in:here.test": "join"})
-    await store.see_empty()
-    return store
-
-
-@pytest.fixture
-async def dendrite(database: str) -> AsyncIterator[RecordedDendrite]:
-    async with recorded_dendrite(database) as server:
-        yield server
-
-
-@pytest.fixture
-def retention(database: str, dendrite: RecordedDendrite) -> RoomRetention:
-    return RoomRetention(database, dendrite.url)
+    from tests.support.dendrite_admin import RecordedDendrite
 
 
 async def test_a_pass_purges_what_is_due_and_nothing_else(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
-    report = await retention.one_pass()
+    report = await room_retention.one_pass()
     assert (report.state, report.removed_items, report.error, report.not_reached.items) == (
         "finished",
         3,
@@ -72,40 +44,43 @@ async def test_a_pass_purges_what_is_due_and_nothing_else(
     )
     assert await rooms.rooms() == {STAYS}
     assert dendrite.purges == dict.fromkeys(GONE, 1)
-    assert (await retention.one_pass()).removed_items == 0
-    async with retention.opened() as target:
+    assert (await room_retention.one_pass()).removed_items == 0
+    async with room_retention.opened() as target:
         kinds = [one["kind"] async for one in target.records()]
     assert kinds.count("room_purged") == 3
 
 
 async def test_trouble_stops_the_target_until_it_is_accepted(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    room_retention: RoomRetention,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
     dendrite.sync = "never"
-    report = await retention.one_pass()
+    report = await room_retention.one_pass()
     assert (report.state, report.refused and report.refused.limit) == ("refused", "dendrite_trouble")
     assert sum(dendrite.purges.values()) == 1
-    assert (await retention.one_pass()).refused == report.refused
+    assert (await room_retention.one_pass()).refused == report.refused
     dendrite.sync = "now"
     await dendrite.restart()
     await dendrite.delivered()
-    assert (await retention.one_pass()).state == "refused"
-    async with retention.opened() as target:
+    assert (await room_retention.one_pass()).state == "refused"
+    async with room_retention.opened() as target:
         assert [one.limit for one in (await target.accept(yes=False)).refused] == ["dendrite_trouble"]
         assert (await target.accept(yes=True)).accepted
     monkeypatch.undo()
-    assert (await retention.one_pass()).removed_items == 2
+    assert (await room_retention.one_pass()).removed_items == 2
     assert await rooms.rooms() == {STAYS}
     assert dendrite.purges == dict.fromkeys(GONE, 1)
 
 
 async def test_rooms_wait_for_the_hours_of_the_window(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
     begin = datetime.now(UTC).astimezone() + timedelta(hours=2)
     window = f"{begin:%H:%M}-{begin + timedelta(hours=1):%H:%M}"
-    report = await retention.one_pass(pace={"window": window})
+    report = await room_retention.one_pass(pace={"window": window})
     assert (report.removed_items, report.not_reached.items) == (0, 3)
     assert any("window" in remark for remark in report.remarks)
     assert not dendrite.purges
@@ -113,9 +88,9 @@ async def test_rooms_wait_for_the_hours_of_the_window(
 
 
 async def test_the_state_of_a_room_is_kept_without_its_messages(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
-    assert (await retention.one_pass(keep_state=True)).removed_items == 3
+    assert (await room_retention.one_pass(keep_state=True)).removed_items == 3
     row = await rooms.connection.fetchval(
         "SELECT about FROM retentiond.room_purge WHERE room_id = $1", GONE[0]
     )
@@ -127,10 +102,10 @@ async def test_the_state_of_a_room_is_kept_without_its_messages(
 
 
 async def test_a_dendrite_that_is_down_interrupts_the_pass_and_says_what_to_do(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
     await dendrite.kill()
-    report = await retention.one_pass()
+    report = await room_retention.one_pass()
     assert report.state == "interrupted"
     assert report.error is not None
     assert "start dendrite" in report.error
@@ -138,10 +113,13 @@ async def test_a_dendrite_that_is_down_interrupts_the_pass_and_says_what_to_do(
 
 
 async def test_a_room_is_purged_by_hand_after_its_local_users_have_left(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    room_retention: RoomRetention,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: replace(PATIENT, quiet=timedelta(seconds=0.1)))
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         plan = await target.plan_room(STAYS)
         assert plan.removed_items == 1
         assert any("@in:here.test" in remark for remark in plan.remarks)
@@ -149,7 +127,7 @@ async def test_a_room_is_purged_by_hand_after_its_local_users_have_left(
         report = await target.purge_room(STAYS, PassOptions("delete"))
     assert (report.state, report.removed_items, report.error) == ("finished", 1, None)
     assert await rooms.rooms() == set(GONE)
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         records = [one async for one in target.records()]
     assert [one["kind"] for one in records if one["kind"].startswith("room")] == [
         "room_evacuated",
@@ -196,13 +174,13 @@ async def test_the_command_and_purge_plans_asks_and_purges(
 
 
 async def test_a_hold_stops_a_purge_by_hand_before_any_user_leaves(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
     await rooms.connection.execute(
         "INSERT INTO retentiond.hold (kind, subject, reason, added_at, added_by) VALUES ('room', $1, '', now(), '')",
         STAYS,
     )
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         assert (await target.plan_room(STAYS)).kept == {"hold": 1}
         report = await target.purge_room(STAYS, PassOptions("delete"))
     assert report.refused is not None
@@ -212,10 +190,10 @@ async def test_a_hold_stops_a_purge_by_hand_before_any_user_leaves(
 
 
 async def test_users_that_dendrite_does_not_let_leave_stop_a_purge_by_hand(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
     dendrite.evacuates = False
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         report = await target.purge_room(STAYS, PassOptions("delete"))
     assert report.refused is not None
     assert report.refused.limit == "room_not_evacuated"
@@ -223,10 +201,10 @@ async def test_users_that_dendrite_does_not_let_leave_stop_a_purge_by_hand(
 
 
 async def test_a_stop_while_a_purge_by_hand_waits_for_quiet_purges_nothing(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:
     options = PassOptions("delete")
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         waiting = asyncio.ensure_future(target.purge_room(STAYS, options))
         while not any("evacuate" in path for _, path in dendrite.requests):
             await asyncio.sleep(0.005)
@@ -240,7 +218,7 @@ async def test_a_stop_while_a_purge_by_hand_waits_for_quiet_purges_nothing(
 async def test_the_dendrite_of_another_database_is_asked_to_purge_nothing(
     rooms: RoomsStore,
     dendrite: RecordedDendrite,
-    retention: RoomRetention,
+    room_retention: RoomRetention,
     postgres: DatabaseServer,
     database: str,
 ) -> None:
@@ -253,11 +231,11 @@ async def test_the_dendrite_of_another_database_is_asked_to_purge_nothing(
         await store.add(room)
     try:
         dendrite.database = other
-        report = await retention.one_pass()
+        report = await room_retention.one_pass()
         assert report.refused is not None
         assert report.refused.limit == "another_dendrite"
         assert not dendrite.purges
-        async with retention.opened() as target:
+        async with room_retention.opened() as target:
             check = await target.check()
         assert any("another_dendrite" in str(problem) for problem in check.problems)
     finally:
@@ -265,15 +243,18 @@ async def test_the_dendrite_of_another_database_is_asked_to_purge_nothing(
 
 
 async def test_status_and_check_config_say_what_stops_the_target(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    room_retention: RoomRetention,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         assert (await target.status()).problems == ()
         assert not [one for one in (await target.check()).problems if "first_pass" not in str(one)]
     monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
     dendrite.sync = "never"
-    await retention.one_pass()
-    async with retention.opened() as target:
+    await room_retention.one_pass()
+    async with room_retention.opened() as target:
         stopped, unfinished = (await target.status()).problems
         assert "quarantine accept rooms" in stopped
         assert "rows of sync are awaited" in unfinished
@@ -281,12 +262,12 @@ async def test_status_and_check_config_say_what_stops_the_target(
 
 
 async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, database: str
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention, database: str
 ) -> None:
     number = await rooms.connection.fetchval(
         "SELECT room_nid FROM roomserver_rooms WHERE room_id = $1", GONE[0]
     )
-    assert (await retention.one_pass()).removed_items == 3
+    assert (await room_retention.one_pass()).removed_items == 3
     # A join with a stale number in dendrite's cache leaves the event of a room that is not there.
     await rooms.connection.execute(
         "INSERT INTO roomserver_events (room_nid, event_type_nid, event_state_key_nid, event_id) VALUES ($1, 1, 1, '$stale')",
@@ -306,7 +287,7 @@ async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
         "INSERT INTO roomserver_events (room_nid, event_type_nid, event_state_key_nid, event_id) VALUES (99999, 1, 1, '$other')"
     )
     findings: list[Finding] = []
-    async with retention.opened() as target:
+    async with room_retention.opened() as target:
         report = await target.audit(AuditOptions("audit", listen=findings.append))
         status = await target.status()
     assert [(one.kind, one.path, one.detail) for one in sorted(findings, key=lambda one: one.detail)] == [
@@ -320,7 +301,7 @@ async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
 
 
 async def test_a_pass_names_the_dead_rows_that_a_vacuum_makes_reusable(
-    rooms: RoomsStore, retention: RoomRetention
+    rooms: RoomsStore, room_retention: RoomRetention
 ) -> None:
     await rooms.connection.execute("ALTER TABLE syncapi_receipts SET (autovacuum_enabled = off)")
     await rooms.connection.execute(
@@ -330,19 +311,22 @@ async def test_a_pass_names_the_dead_rows_that_a_vacuum_makes_reusable(
     await rooms.connection.execute("DELETE FROM syncapi_receipts WHERE room_id = '!other'")
     # It counts the dead rows at once.
     await rooms.connection.execute("ANALYZE syncapi_receipts")
-    report = await retention.one_pass()
+    report = await room_retention.one_pass()
     assert report.removed_items == 3
     [remark] = [one for one in report.remarks if "VACUUM" in one]
     assert "VACUUM (ANALYZE) syncapi_receipts;" in remark
 
 
 async def test_a_sweep_goes_on_with_an_open_purge(
-    rooms: RoomsStore, dendrite: RecordedDendrite, retention: RoomRetention, monkeypatch: pytest.MonkeyPatch
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    room_retention: RoomRetention,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
     dendrite.sync = "never"
-    await retention.one_pass()
-    async with retention.opened() as target:
+    await room_retention.one_pass()
+    async with room_retention.opened() as target:
         assert (await target.sweep(everything=False)).purged == 0
         dendrite.sync = "now"
         await dendrite.restart()

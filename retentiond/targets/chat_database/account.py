@@ -209,10 +209,10 @@ def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
     context, due, rows = purge.context, purge.chats.due, purge.report.all_chats
     limits = context.config.limits
     next_step = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"
-    told = f"{due} of {rows} chats of {purge.request.account} would go"
+    summary = f"{due} of {rows} chats of {purge.request.account} would go"
     if rows and due / rows > limits.max_share:
-        opening = f"this is the first pass over this database, and {told}" if first else told
+        opening = f"this is the first pass over this database, and {summary}" if first else summary
         return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {next_step}")
     if due > limits.max_items:
-        return Refusal("max_items", due, limits.max_items, f"{told}; {next_step}")
+        return Refusal("max_items", due, limits.max_items, f"{summary}; {next_step}")
     return None

@@ -23,7 +23,7 @@ class BatchSize:
         self.chats = self._least = pace.batch
         self._most = pace.batch * (1 if configured else MOST_TIMES)
         self._most_rows = pace.max_rows_per_second // _SHARE_OF_A_SECOND
-        # A configured number is taken as the load that the server can bear.
+        # A configured number is the load that the server can bear.
         self._rate = 0 if configured else pace.max_rows_per_second
         self.two_at_once = False
         """Whether consecutive batches delete fewer rows than are allowed in a second."""

@@ -102,7 +102,7 @@ def reason_in_words(error: Exception) -> str:
 
 
 async def _find_trigger(connection: Conn, context: str, at: str | None) -> tuple[str, str] | None:
-    """Return the trigger whose function raised an error, and its table; None if there is none."""
+    """Return the trigger whose function raised an error, and its table; None if no trigger is in the error."""
     functions = _FUNCTION.findall(context)[:_MOST_FUNCTIONS]
     if not functions:
         return None

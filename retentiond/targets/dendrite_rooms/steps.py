@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST
 from retentiond.ledger import past
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
@@ -123,23 +121,5 @@ class RoomSteps:
 
     async def end(self, report: PassReport) -> None:
         """Record the report, and delete records that are too old."""
-        await record_end(self._context, report)
+        await self._context.ledger.record_end(self._context.pool, report)
         await prune_after(self._connection, report, self._options.keep_records)
-
-
-async def record_end(context: RoomContext, report: PassReport) -> None:
-    """Record the end of a pass in the log and the ledger; without the database, the next start records it."""
-    log = get_logger(target=context.name)
-    fields = report.as_json()
-    if report.refused is not None:
-        log.warning("pass_refused", **asdict(report.refused))
-    try:
-        if report.pass_id is not None:
-            await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
-        elif report.refused is not None:
-            await context.ledger.save_refusal(context.pool, context.name, report.refused)
-    except LOST as error:
-        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
-    if report.refused is None or report.pass_id is not None:
-        fields.pop("target")
-        log.info("pass_finished", **fields, error=report.error)

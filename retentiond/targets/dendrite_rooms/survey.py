@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from retentiond.adapters.postgres import named_queries, pages, read_only_connection
+from retentiond.adapters.postgres import named_queries, pages, read_only_connection, rows_in_pages
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.rooms import Room, Verdict, decide
 from retentiond.model.text import sentence
@@ -29,6 +30,7 @@ SQL: Final = named_queries(__package__, "survey.sql")
 MEDIA_SQL: Final = named_queries(__package__, "media.sql")
 _SEEN_SQL: Final = named_queries(__package__, "seen.sql")
 _PAGE: Final = 1000
+stream = partial(rows_in_pages, size=_PAGE)
 _FUNCTIONS: Final = ("sent_at_function", "sender_function", "content_function")
 _FIELDS: Final = tuple(field.name for field in fields(Room))
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
@@ -187,15 +189,3 @@ async def copy_rows(connection: Conn, table: str, columns: Sequence[str], page: 
     """Copy rows of another connection into a temporary table."""
     records = [tuple(row) for row in page]
     await connection.copy_records_to_table(table, schema_name="pg_temp", columns=columns, records=records)
-
-
-async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
-    """Stream a statement's rows, a page at a time."""
-    async with connection.transaction(readonly=True):
-        page: list[Record] = []
-        async for row in connection.cursor(query, *arguments, prefetch=_PAGE):
-            page.append(row)
-            if len(page) == _PAGE:
-                yield page
-                page = []
-        yield page

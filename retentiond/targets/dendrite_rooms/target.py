@@ -42,7 +42,7 @@ from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms
 from retentiond.targets.dendrite_rooms.purges.trouble import accept
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
-from retentiond.targets.dendrite_rooms.steps import RoomSteps, record_end
+from retentiond.targets.dendrite_rooms.steps import RoomSteps
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 from retentiond.targets.dendrite_rooms.usage import DIVISIONS, collect_statistics, read_usage, take_sample
 
@@ -141,7 +141,7 @@ class DendriteRooms(
             except RefusedError as error:
                 report.refused = error.refusal
                 conclude(report)
-                await record_end(context, report)
+                await context.ledger.record_end(context.pool, report)
         return report
 
     async def _work(self, options: PassOptions, lease: Lease, report: PassReport) -> None:
@@ -156,7 +156,7 @@ class DendriteRooms(
             except (*LOST, asyncpg.PostgresError) as error:
                 report.state, report.error = "interrupted", f"the database {describe(error)}"
                 conclude(report)
-                await record_end(self._context, report)
+                await self._context.ledger.record_end(self._context.pool, report)
 
     async def sweep(self, *, everything: bool) -> SweepReport:
         """Go on with open purges; once an hour note which rooms are without local members."""
@@ -192,7 +192,7 @@ class DendriteRooms(
         """Let local users leave the room, and purge it."""
         with translate_errors("the database"):
             report = await purge_by_hand(self._context, room_id, options)
-            await record_end(self._context, report)
+            await self._context.ledger.record_end(self._context.pool, report)
         return report
 
     async def accept(self, *, yes: bool) -> Acceptance:

@@ -230,7 +230,7 @@ class MeantRows:
         }
 
     async def delete(self, meant: Condition, partition: str | None, mark: str) -> None:
-        """Send the mutation that deletes these rows of a partition; a look at it tells whether it was recorded."""
+        """Send the mutation that deletes these rows of a partition; the list of mutations shows whether it was recorded."""
         statement = self.relations.statement("delete", condition=meant, partition=partition)
         parameters = self.relations.parameters(meant, mark=mark, partition=partition or "")
         try:

@@ -7,7 +7,6 @@ last sweep if no daemon runs.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from retentiond.ledger.lease import Lease
     from retentiond.ledger.ledger import PassHeader
     from retentiond.model.errors import UnreachableError
-    from retentiond.model.report import PassReport
     from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 LAST_SWEEP_AFTER: Final = timedelta(seconds=60)
@@ -61,24 +59,6 @@ async def begin(session: StoreSession, connection: Conn, lease: Lease, header: P
     await session.context.disk.call(lambda: write_mark(session.tree, mark))
     get_logger(target=session.context.name).info("pass_started", pass_id=pass_id, command=header.command)
     return pass_id
-
-
-async def record_end(context: TargetContext, report: PassReport) -> None:
-    """Record the end of a pass in the log and the ledger; without the database, the next start records it."""
-    log = get_logger(target=context.name)
-    fields = report.as_json()
-    if report.refused is not None:
-        log.warning("pass_refused", **asdict(report.refused))
-    try:
-        if report.pass_id is not None:
-            await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
-        elif report.refused is not None:
-            await context.ledger.save_refusal(context.pool, context.name, report.refused)
-    except LOST as error:
-        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
-    if report.refused is None or report.pass_id is not None:
-        fields.pop("target")
-        log.info("pass_finished", **fields, error=report.error)
 
 
 async def note_unreachable(context: TargetContext, error: UnreachableError) -> None:

@@ -21,7 +21,7 @@ from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.samples import prune_after
 from retentiond.model.errors import RefusedError, UnreachableError
 from retentiond.targets.dendrite_media.database.index import ensure_index
-from retentiond.targets.dendrite_media.passes.ends import begin, make_safe, note_unreachable, record_end
+from retentiond.targets.dendrite_media.passes.ends import begin, make_safe, note_unreachable
 from retentiond.targets.dendrite_media.passes.plan import Plan
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
 from retentiond.targets.dendrite_media.quotas.space import forget_evictions, make_room, note_eviction
@@ -157,7 +157,7 @@ class MediaSteps(Plan):
 
     async def end(self, report: PassReport) -> None:
         """Record the end, and delete records that are too old."""
-        await record_end(self._context, report)
+        await self._context.ledger.record_end(self._context.pool, report)
         await prune_after(self._connection, report, self._options.keep_records)
 
 
@@ -203,7 +203,7 @@ async def _unopened_recorded(
     except RefusedError as error:
         report.refused = error.refusal
         conclude(report)
-        await record_end(context, report)
+        await context.ledger.record_end(context.pool, report)
     except UnreachableError as error:
         sentence = await no_media_yet(context, connection, error)
         if sentence is None:
@@ -212,7 +212,7 @@ async def _unopened_recorded(
         report.remarks.append(sentence)
         await context.ledger.clear_refusal(context.pool, context.name)
         conclude(report)
-        await record_end(context, report)
+        await context.ledger.record_end(context.pool, report)
 
 
 @asynccontextmanager
@@ -226,7 +226,7 @@ async def _interruption_recorded(context: TargetContext, report: PassReport) -> 
     except (*LOST, PostgresError) as error:
         report.state, report.error = "interrupted", f"the database {describe(error)}"
         conclude(report)
-        await record_end(context, report)
+        await context.ledger.record_end(context.pool, report)
 
 
 async def save_backlog(connection: Conn, target: str, policies: Sequence[Policy], now: datetime) -> None:

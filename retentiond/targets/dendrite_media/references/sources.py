@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST, named_queries, read_only_connection
+from retentiond.adapters.postgres import LOST, named_queries, read_only_connection, rows_in_pages
 from retentiond.model.errors import MissingRightError, Refusal, RefusedError, UnreachableError
 from retentiond.model.mentions import (
     ENCRYPTION,
@@ -32,8 +33,6 @@ from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-    from asyncpg import Record
-
     from retentiond.adapters.postgres import Conn
     from retentiond.config.dendrite_yaml import Component
     from retentiond.config.resolve import MediaSettings
@@ -43,7 +42,7 @@ ROOM_SQL: Final = named_queries(__package__, "rooms.sql")
 ENCRYPTED_SQL: Final = named_queries(__package__, "encrypted.sql")
 ROOM_COLUMNS: Final = ("room_id", "kind", "since_ms", "event")
 """The columns of the temporary table of rooms of a kind."""
-_PAGE: Final = 5000
+stream = partial(rows_in_pages, size=5000)
 BUSY: Final = "the table is locked, or the server was too slow: look at pg_stat_activity, and try again"
 _NOT_THERE: Final = (
     asyncpg.InsufficientPrivilegeError,
@@ -244,18 +243,6 @@ def next_step(statement: Statement, error: Exception) -> str:
             f"`databases: {{{statement.component}: ...}}`"
         )
     return "see the log of that server; nothing is deleted until these tables can be read"
-
-
-async def stream(connection: Conn, query: str, *arguments: Any) -> AsyncIterator[list[Record]]:
-    """Stream a statement's rows, a page at a time."""
-    async with connection.transaction(readonly=True):
-        page: list[Record] = []
-        async for row in connection.cursor(query, *arguments, prefetch=_PAGE):
-            page.append(row)
-            if len(page) == _PAGE:
-                yield page
-                page = []
-        yield page
 
 
 async def prepare(connection: Conn) -> None:
