@@ -103,15 +103,15 @@ def purge_chats(
     """
     if visitor is not None:
         if to_date is not None or purge_stats:
-            raise UsageError("--to-date and --purge-stats do not go with --visitor; leave them out")
+            raise UsageError("--to-date and --purge-stats cannot be combined with --visitor; leave them out")
         if purge_orphans:
             # The visitor of a missing chat is unknown.
-            raise UsageError("--purge-orphans does not go with --visitor; leave it out")
+            raise UsageError("--purge-orphans cannot be combined with --visitor; leave it out")
         return PurgeChats(
             Erasure(account, visitor, even_under_floor, reason), target, dry_run, as_json, patience_of(wait)
         )
     if even_under_floor or reason:
-        raise UsageError("--even-under-floor and --reason go with --visitor; leave them out")
+        raise UsageError("--even-under-floor and --reason are only for --visitor; leave them out")
     if to_date is None:
         raise UsageError("name --to-date, the first day that stays, or --visitor")
     flags = {"clickhouse": purge_clickhouse, "elasticsearch": purge_elastic}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 OrphanReason = Literal["no_account", "undated", "newer", "hold", "has_file_messages"]
 """The reason why a requested orphan is kept, the first that applies."""
 ORPHAN_REASONS: Final[dict[OrphanReason, str]] = {
-    "no_account": "the account stands in the missing chat alone, or its rows name several accounts",
+    "no_account": "only the missing chat names the account, or its rows name several accounts",
     "undated": "no row of the missing chat has a date that can be true",
     "newer": "a row of the missing chat is not older than the date",
     "hold": "the chat is on hold, or a hold on the account is not on single chats",

@@ -281,7 +281,7 @@ async def test_what_a_store_has_not_done_is_in_the_ledger_and_the_next_purge_goe
     (problem,) = (await status(chats)).problems
     assert problem.startswith("testcom: elasticsearch is interrupted since ")
     assert problem.endswith(
-        " (elasticsearch cannot be reached; try again); purge it again up to 2023-08-21 to go on"
+        " (elasticsearch cannot be reached; try again); purge it again up to 2023-08-21 to continue"
     )
     stores.down = set()
     stores.notes.clear()
@@ -409,7 +409,7 @@ async def test_status_advises_to_purge_what_a_longer_keep_has_stay(chats: ChatSt
         (problem,) = (await target.status()).problems
     until = datetime.now(UTC).date() + timedelta(days=100)
     assert re.search(
-        rf"goes on by schedule on ({until}|{until - timedelta(days=1)}), and a purge by hand", problem
+        rf"the schedule continues it on ({until}|{until - timedelta(days=1)}); a purge by hand", problem
     )
 
 
@@ -423,7 +423,7 @@ async def test_status_promises_no_schedule_for_a_store_that_the_account_has_purg
         (problem,) = (await target.status()).problems
     until = TO_DATE + timedelta(days=36500)
     assert problem.endswith(
-        f"purge it again up to {TO_DATE} to go on: what its `keep` has stay until {until} goes with it"
+        f"purge it again up to {TO_DATE} to continue: this also deletes chats that its `keep` would keep until {until}"
     )
 
 

@@ -261,7 +261,7 @@ async def test_chats_that_begin_after_the_request_stay_and_are_counted(chats: Ch
     [
         ("", "from 1 to 500 characters"),
         ("  ", "from 1 to 500 characters"),
-        ("0", "stand for chats without a visitor"),
+        ("0", "mean a chat without a visitor"),
         ("0020304050", "in another spelling"),
         (" 20304050", "in another spelling"),
         ("Vera", "cannot hold"),
@@ -303,8 +303,8 @@ async def test_ids_of_every_type_are_told_apart_and_padding_is_not_part_of_one(
 @pytest.mark.parametrize(
     ("kind", "visitor", "said"),
     [
-        ("numeric", "0.00", "chats without a visitor"),
-        ("double precision", "-0", "chats without a visitor"),
+        ("numeric", "0.00", "a chat without a visitor"),
+        ("double precision", "-0", "a chat without a visitor"),
         ("numeric", "5.0", "in another spelling"),
     ],
 )

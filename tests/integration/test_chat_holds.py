@@ -137,6 +137,6 @@ async def test_a_range_of_days_holds_a_chat_of_which_a_message_was_changed_then(
 async def test_a_chat_or_visitor_in_another_spelling_than_the_tables_have_is_a_slip_and_no_hold(
     chats: ChatStore, narrowed: dict[str, str]
 ) -> None:
-    with pytest.raises(UsageError, match=r"which is bigint, has `.*` as `(12|7)`"):
+    with pytest.raises(UsageError, match=r"of type bigint has `.*` as `(12|7)`"):
         await hold(chats, **narrowed)
     assert await release(chats, **narrowed) == []

@@ -53,7 +53,7 @@ async def test_another_accounts_messages_and_session_go_where_each_account_numbe
     report = await store.purge(layout=str(layout), account="ours", accounts={"ours": {}}, dry_run=dry_run)
     assert report.refused is not None
     assert str(report.refused.value).split("; ") == [
-        f"{table}.id names a row only together with tenant, and a purge uses the key alone"
+        f"{table}.id identifies a row only together with tenant, and a purge uses the key alone"
         for table in ("chat", "session")
     ]
     assert await store.counts() == before
@@ -101,7 +101,7 @@ async def test_a_value_that_a_domain_forbids_is_a_slip_in_the_configuration(
     layout = tmp_path / "layout.yaml"
     layout.write_text(LAYOUT[: LAYOUT.index("  message:")])
     chats = ChatStore(database, connection, "shop")
-    with pytest.raises(UsageError, match=r"which is shop\.name, this value is impossible"):
+    with pytest.raises(UsageError, match=r"of type shop\.name cannot hold it"):
         await chats.purge(layout=str(layout), account="theirs", accounts={"theirs": {}})
 
 
@@ -199,11 +199,11 @@ async def test_a_value_by_which_the_layout_tells_nothing_apart_is_refused_and_no
 @pytest.mark.parametrize(
     ("kind", "value", "told"),
     [
-        ("int", "01", "it would be `1`"),
-        ("int", "ours", "this value is impossible"),
-        ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "it would be `a0eebc99"),
-        ("public.brief", "ours", "it would be `our`"),
-        ('"char"', "ours", "it would be `o`"),
+        ("int", "01", "would hold it as `1`"),
+        ("int", "ours", "cannot hold it"),
+        ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "would hold it as `a0eebc99"),
+        ("public.brief", "ours", "would hold it as `our`"),
+        ('"char"', "ours", "would hold it as `o`"),
     ],
 )
 async def test_a_value_that_the_accounts_column_holds_otherwise_is_refused_and_not_taken_for_another(

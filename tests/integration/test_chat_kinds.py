@@ -47,9 +47,9 @@ def layout(path: Path, values: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "values", "told"),
     [
-        ("int", "[13, file]", "chatmessage.kind is integer, and no row of it is `file`"),
-        ("pro.kind", "[files]", "chatmessage.kind is pro.kind, and no row of it is `files`"),
-        ("boolean", "[1]", "chatmessage.kind is boolean, and no row of it is `1`"),
+        ("int", "[13, file]", "chatmessage.kind is integer, and cannot hold `file`"),
+        ("pro.kind", "[files]", "chatmessage.kind is pro.kind, and cannot hold `files`"),
+        ("boolean", "[1]", "chatmessage.kind is boolean, and cannot hold `1`"),
     ],
 )
 async def test_kinds_that_no_row_can_have_refuse_a_purge_that_would_take_files_for_text(

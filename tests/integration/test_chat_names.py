@@ -60,7 +60,7 @@ async def test_what_a_store_has_under_the_former_name_is_said_to_stay(
     await chats.purge(wish=CLICKHOUSE, **STORES)
     report = await chats.purge(wish=CLICKHOUSE, **RENAMED)
     (waiting,) = report.stores["clickhouse"].waiting
-    assert waiting.startswith("what the store has under testcom, which the account was called before, stays")
+    assert waiting.startswith("rows under testcom, a former name of the account, are kept")
     assert stores.told[0] == stores.told[1]
 
 
@@ -73,7 +73,7 @@ async def test_what_is_undone_under_a_name_that_is_no_more_says_how_to_go_on(
         (problem,) = (await target.status()).problems
     assert problem.startswith("testcom: clickhouse is interrupted since ")
     assert problem.endswith(
-        "; chats has no such account any more: add it again, and purge it up to 2023-08-21 to go on"
+        "; chats no longer has this account: add it again, and purge it up to 2023-08-21 to continue"
     )
 
 

@@ -18,7 +18,6 @@ from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.batch import BY_KEY
 from retentiond.targets.chat_database.orphan_batch import OrphanBatch
 from retentiond.targets.chat_database.orphans import OrphanSearch, search_orphans
-from retentiond.targets.chat_database.statements import SQL as PURGE_SQL
 from retentiond.targets.chat_database.statements import bind
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import CUTOFF, OLD, TO_DATE, ChatStore
@@ -168,14 +167,14 @@ async def test_a_hold_that_is_put_on_after_orphans_were_found_keeps_its_chat(
     chats: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, other = await orphan(chats), await orphan(chats)
-    list_strays = OrphanSearch.list_strays
+    list_unlinked = OrphanSearch.list_unlinked
 
     async def hold(self: OrphanSearch) -> None:
-        await list_strays(self)
+        await list_unlinked(self)
         async with open_chat_database("chats", chats.config()) as target:
             await target.holds.add(HoldRequest(HoldSubject("account", "testcom", Narrowing(chat=str(held)))))
 
-    monkeypatch.setattr(OrphanSearch, "list_strays", hold)
+    monkeypatch.setattr(OrphanSearch, "list_unlinked", hold)
     report = await chats.purge(wish=ORPHANS)
     assert told(report)["removed"] == OF_ONE
     assert await chats.ids("chatmessage", "threadid") & {held, other} == {held}
@@ -402,16 +401,16 @@ async def test_no_statement_of_a_batch_of_orphans_reads_a_table_from_end_to_end(
     rows, tree = search.rows, purge.chats.tree
     places = [(0, 1), (0, 2)]
     relation = await chats.connection.fetchval("SELECT 'pro.chatmessage'::regclass::oid::bigint")
-    stray = rows.stray("chatmessage", files_stay=True)
+    unlinked = rows.unlinked("chatmessage", files_stay=True)
     hot = [
         rows.judged(rows.direct, by_key=True),
         rows.statement("arrived"),
         rows.chats_without_id(),
-        rows.of_rows("delete_places", "chatmessage", rows=stray),
+        rows.of_rows("delete_places", "chatmessage", rows=unlinked),
     ]
     for entity in rows.below:
         condition = tree.rows(entity, rows.among, keep_files=True)
-        hot.append(tree.fill(PURGE_SQL["delete"], table=tree.table(entity), rows=condition))
+        hot.append(tree.statement("delete", table=tree.table(entity), rows=condition))
         hot.append(rows.of_rows("places", entity, rows=condition))
     given = {"keys": list(range(1, 51)), "places": places, "relation": relation, "size": 10}
     async with chats.connection.transaction():

@@ -234,7 +234,7 @@ async def test_a_synchronous_standby_that_is_lost_in_the_midst_ends_the_purge_wi
     monkeypatch.setattr(postgres_watch, "LIMITS", soon)
     for _ in range(3):
         await chats.chat()
-    holder, name = (Removal, "_write_down") if during == "a batch" else (throttle.Throttle, "count")
+    holder, name = (Removal, "_record") if during == "a batch" else (throttle.Throttle, "count")
     step = getattr(holder, name)
 
     async def lose_the_standby(self: object, *arguments: object) -> object:

@@ -260,7 +260,7 @@ async def test_counts_that_do_not_agree_roll_the_batch_back_and_end_the_purge(ch
     report = await chats.purge()
     assert (report.state, report.exit_status) == ("finished_with_failures", 1)
     assert report.failed == {"miscount": 1}
-    assert "of chatrate 0 rows went where 1 were seen" in (report.error or "")
+    assert "0 rows of chatrate were deleted instead of 1" in (report.error or "")
     assert await chats.counts() == before
 
 
@@ -472,7 +472,7 @@ async def test_no_statement_of_a_batch_reads_a_table_from_end_to_end(chats: Chat
     ]
     below = [entity for entity in tree.entities if entity != tree.top]
     hot += [tree.count_each(below, keep_files=keep) for keep in (True, False)]
-    of_sessions = ("lock_shared", "delete_shared", "delete_lonely")
+    of_sessions = ("lock_shared", "delete_shared", "delete_unused")
     hot += [tree.of_shared(name, "chatvisitsession") for name in of_sessions]
     async with chats.connection.transaction():
         await chats.connection.execute(batch.BY_KEY)
@@ -775,7 +775,7 @@ async def test_a_scheduled_purge_of_too_many_chats_is_refused_and_one_by_hand_is
     report = await chats.run_pass(**config)
     assert (report.state, report.exit_status) == ("refused", 3)
     assert report.refused is not None
-    assert "1 of 1 chats of testcom would go" in report.refused.hint
+    assert "1 of 1 chats of testcom would be deleted" in report.refused.hint
     assert await backlog(chats) == (1, OLD + timedelta(days=400))
     assert await chats.chats() == {chat}
     assert (await chats.run_pass(PassOptions("once", over_limits=True), **config)).removed_items == 1

@@ -199,7 +199,7 @@ async def test_ids_that_are_text_or_cannot_be_compared_stay_as_the_store_has_the
     assert (report.state, report.rows) == ("finished", 1)
     assert await stats.left() == 5
     assert any(
-        "1 chats have an id that cannot be compared" in text and "n/a" in text for text in report.waiting
+        "1 chats have an ID that cannot be compared" in text and "n/a" in text for text in report.waiting
     )
     # The empty one, and one that is not UTF-8.
     assert any("2 rows do not name a chat" in text for text in report.waiting)
@@ -356,7 +356,9 @@ async def test_what_a_row_policy_hides_is_told_with_the_policy(stats: Stats) -> 
     await stats.do("DELETE FROM retentiond_test.thread WHERE threadid = 1")
     report = await stats.as_user("narrow").purge(Purge("other", CUTOFF))
     assert (report.state, report.rows) == ("finished", 0)
-    assert any("a row policy (account = 'acme') lets this user see a part" in text for text in report.waiting)
+    assert any(
+        "a row policy (account = 'acme') shows this user only a part" in text for text in report.waiting
+    )
     assert not any("row policy" in text for text in (await stats.purge()).waiting)
 
 

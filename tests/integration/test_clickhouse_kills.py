@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import NullProgress
-from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
+from retentiond.targets.chat_database.clickhouse.cluster import TableRows
 from tests.support.chats import ChatStore
 from tests.support.killed_purge import KilledPurge
 from tests.support.secondary import DiedError
@@ -61,9 +61,9 @@ async def test_a_part_that_was_dropped_right_before_a_death_is_in_no_record(
     for month in (3, 4, 5):
         await stats.add(first=datetime(2023, month, 1, tzinfo=UTC), count=10 * month)
     purge = Purge("acme", CUTOFF)
-    drop, dropped = MeantRows._drop, []
+    drop, dropped = TableRows._drop, []
 
-    async def die_after_two(self: MeantRows, part: str) -> bool:
+    async def die_after_two(self: TableRows, part: str) -> bool:
         done = await drop(self, part)
         dropped.append(part)
         if len(dropped) == 2:
@@ -71,7 +71,7 @@ async def test_a_part_that_was_dropped_right_before_a_death_is_in_no_record(
         return done
 
     with monkeypatch.context() as patched:
-        patched.setattr(MeantRows, "_drop", die_after_two)
+        patched.setattr(TableRows, "_drop", die_after_two)
         async with stats.opened() as store:
             with pytest.raises(DiedError):
                 await store.purge(purge, NullProgress())
@@ -87,11 +87,11 @@ async def test_a_part_that_a_death_left_in_place_is_counted_twice(
     await stats.add(first=datetime(2023, 3, 1, tzinfo=UTC), count=10)
     purge = Purge("acme", CUTOFF)
 
-    async def die(_self: MeantRows, _part: str) -> bool:
+    async def die(_self: TableRows, _part: str) -> bool:
         raise DiedError
 
     with monkeypatch.context() as patched:
-        patched.setattr(MeantRows, "_drop", die)
+        patched.setattr(TableRows, "_drop", die)
         async with stats.opened() as store:
             with pytest.raises(DiedError):
                 await store.purge(purge, NullProgress())

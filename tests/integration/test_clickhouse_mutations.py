@@ -98,7 +98,7 @@ async def test_a_mutation_that_does_not_get_on_is_killed_and_said(stats: Stats) 
     report = await stats.purge(patience=IMPATIENT)
     assert report.state == "finished_with_failures"
     assert report.error is not None
-    assert "does not get on" in report.error
+    assert "makes no progress" in report.error
     assert await stats.marks() == 0
     assert await stats.left() == 100
 
@@ -156,7 +156,7 @@ async def test_a_mutation_that_may_not_be_killed_is_told_with_its_own_reason_and
     await left_waiting(stats, notes)
     report = await stats.as_user("reader").purge(Purge("acme", CUTOFF, purge_id=2, notes=notes), IMPATIENT)
     assert (report.state, report.rows) == ("finished_with_failures", 0)
-    assert "does not get on: the server does not say why; it could not be killed" in (report.error or "")
+    assert "makes no progress: the server does not say why; it could not be killed" in (report.error or "")
     assert "ALTER DELETE" in (report.error or "")
     assert "mark" in await notes.read()
     await stats.do("SYSTEM START MERGES retentiond_test.thread")
@@ -297,7 +297,7 @@ async def test_a_long_query_is_let_go_of_when_somebody_asks_to_stop_and_the_serv
         stop.ask()
         report = await task
         assert report.state == "interrupted"
-        assert "asked to stop" in (report.error or "")
+        assert "stopped on request" in (report.error or "")
         while await stats.value(question):
             await asyncio.sleep(0.02)
 

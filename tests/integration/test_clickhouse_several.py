@@ -167,5 +167,5 @@ async def test_urls_of_two_clusters_of_one_name_are_refused_before_anything_is_d
     report = await both.purge()
     assert report.refused is not None
     assert report.refused.limit == "clickhouse_cluster"
-    assert "knows other servers as the cluster alone" in report.refused.hint
+    assert "define the cluster alone differently" in report.refused.hint
     assert [await table.left() for table in shards] == [100, 100]

@@ -59,7 +59,7 @@ def at_statement(patch: pytest.MonkeyPatch, number: int, act: Callable[[], Await
 
         return counting
 
-    for holder, name in ((statements, "fetch"), (statements, "execute"), (Removal, "_write_down")):
+    for holder, name in ((statements, "fetch"), (statements, "execute"), (Removal, "_record")):
         patch.setattr(holder, name, counted(getattr(holder, name)))
 
 

@@ -111,7 +111,7 @@ def test_orphans_are_asked_for_by_a_flag_which_a_visitor_cannot_have(tmp_path: P
     assert prompt.targets["chats"].wishes == [(PurgeRequest("testcom", WISH.to_date, orphans=True), False)]
     outcome = prompt.type("purge-chats", "--account", "testcom", "--visitor", "7", "--purge-orphans")
     assert (outcome.status, len(prompt.targets["chats"].wishes)) == (2, 1)
-    assert "--purge-orphans does not go with --visitor" in outcome.stderr
+    assert "--purge-orphans cannot be combined with --visitor" in outcome.stderr
 
 
 def test_no_empty_table_of_orphans_is_printed_where_there_are_none(tmp_path: Path) -> None:
@@ -312,10 +312,10 @@ def test_the_erasure_of_a_visitor_needs_no_date_and_its_flags_arrive(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((*ERASE, "--to-date", "2023-08-21"), "do not go with --visitor"),
-        ((*ERASE, "--purge-stats"), "do not go with --visitor"),
-        ((*WORDS, "--even-under-floor"), "go with --visitor"),
-        ((*WORDS, "--reason", "asked"), "go with --visitor"),
+        ((*ERASE, "--to-date", "2023-08-21"), "cannot be combined with --visitor"),
+        ((*ERASE, "--purge-stats"), "cannot be combined with --visitor"),
+        ((*WORDS, "--even-under-floor"), "only for --visitor"),
+        ((*WORDS, "--reason", "asked"), "only for --visitor"),
         (WORDS[:3], "name --to-date, the first day that stays, or --visitor"),
     ],
 )

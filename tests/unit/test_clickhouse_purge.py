@@ -99,7 +99,7 @@ async def test_replicas_that_no_cluster_names_are_refused_with_what_to_define() 
 
 async def test_a_replica_that_takes_no_writes_is_unreachable_and_nothing_is_sent() -> None:
     told = Told({"max(is_readonly)": lambda: [{"readonly": 1}]})
-    with pytest.raises(UnreachableError, match="takes no writes"):
+    with pytest.raises(UnreachableError, match="accepts no writes"):
         await store(told).purge(Purge("acme", CUTOFF), NullProgress())
     assert told.sent == []
 
@@ -201,5 +201,5 @@ async def test_an_answer_of_nothing_to_a_question_that_always_has_one_is_an_erro
         def named_results(self) -> Rows:
             return []
 
-    with pytest.raises(ServerError, match="answered a question with nothing"):
+    with pytest.raises(ServerError, match="it sent an empty answer"):
         await Server(Silent(), "http://localhost:8123").value("SELECT count() FROM thread", {})

@@ -85,8 +85,8 @@ async def test_a_search_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
     ("status", "happened"),
     [
         ("401 Unauthorized", "refused the login"),
-        ("503 Service Unavailable", "takes no requests now"),
-        ("418 I'm a teapot", "gave no answer of a search server"),
+        ("503 Service Unavailable", "accepts no requests now"),
+        ("418 I'm a teapot", "did not answer like a search server"),
     ],
 )
 async def test_a_search_that_says_no_at_the_door(status: str, happened: str) -> None:

@@ -190,11 +190,11 @@ async def check_value(
         kind = catalogue.types[top][column]
         held = await held_as(connection, value, kind)
         if held != value:
-            wrong = "this value is impossible" if held is None else f"it would be `{printable(held)}`"
+            wrong = "cannot hold it" if held is None else f"would hold it as `{printable(held)}`"
             raise UsageError(
-                f"the account `{printable(account)}` is `{printable(value)}` by its name or `value`, and in "
-                f"{printable(layout.table(top))}.{printable(column)}, which is {kind}, {wrong}; set `value` to what "
-                "stands there"
+                f"the account `{printable(account)}` has the value `{printable(value)}`, and "
+                f"{printable(layout.table(top))}.{printable(column)} of type {kind} {wrong}; set `value` to the "
+                "value in that column"
             )
 
 
@@ -209,7 +209,7 @@ def judge_limits(purge: AccountPurge, *, first: bool) -> Refusal | None:
     context, due, rows = purge.context, purge.chats.due, purge.report.all_chats
     limits = context.config.limits
     next_step = f"look with `retentiond plan {context.name}`, and if it is right, run `retentiond once {context.name} --yes`"
-    summary = f"{due} of {rows} chats of {purge.request.account} would go"
+    summary = f"{due} of {rows} chats of {purge.request.account} would be deleted"
     if rows and due / rows > limits.max_share:
         opening = f"this is the first pass over this database, and {summary}" if first else summary
         return Refusal("max_share", round(due / rows, 4), limits.max_share, f"{opening}; {next_step}")

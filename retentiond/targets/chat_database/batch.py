@@ -148,8 +148,8 @@ class Batch:
     def _count(self, entity: str, seen: int, deleted: int) -> None:
         if deleted != seen:
             raise MiscountError(
-                f"of {entity} {deleted} rows went where {seen} were seen, and the batch was rolled back; look for a "
-                "trigger or a rule on that table that holds rows back, then run it again"
+                f"{deleted} rows of {entity} were deleted instead of {seen}, and the batch was rolled back; look for "
+                "a trigger or a rule on that table that keeps rows, then run it again"
             )
         self._removed.rows[entity] += deleted
 
@@ -158,16 +158,16 @@ class Batch:
         tree = self._tree
         self.at = tree.table(name)
         found = await self._fetch(
-            tree.of_shared("lock_shared" if self._counts else "delete_lonely", name), keys
+            tree.of_shared("lock_shared" if self._counts else "delete_unused", name), keys
         )
-        lonely = [row["key"] for row in found]
-        deleted = len(lonely)
-        if self._counts and lonely:
-            deleted = await self._execute(tree.of_shared("delete_shared", name), lonely)
-        self._count(name, len(lonely), deleted)
+        unused = [row["key"] for row in found]
+        deleted = len(unused)
+        if self._counts and unused:
+            deleted = await self._execute(tree.of_shared("delete_shared", name), unused)
+        self._count(name, len(unused), deleted)
         for reference in self._tree.unguarded:
             if reference.parent == name:
-                self._gone[reference] = lonely
+                self._gone[reference] = unused
 
     async def _check_triggers(self) -> None:
         """Raise ChangedError if a trigger or a rule was added since the tables were read; the next try counts its rows.
@@ -180,7 +180,7 @@ class Batch:
                 tree.counts_deletions = True
             if tree.counts_deletions:
                 raise ChangedError(
-                    "a trigger or a rule has come to a table of the layout; run the purge again"
+                    "a trigger or a rule was added to a table of the layout; run the purge again"
                 )
 
     async def _check_new_rows(self) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.layout import Entity, Layout
 
 
-SQL: Final = named_queries(__package__, "catalogue.sql")
+_SQL: Final = named_queries(__package__, "catalogue.sql")
 _ORDINARY: Final = frozenset({"r", "p"})
 WHOLE_NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
 _DATE_TYPES: Final = {
@@ -83,21 +83,21 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
     """
     names = {layout.table(entity): entity for entity in layout.entities}
     await refuse_unsupported(connection, schema, list(names))
-    found = await connection.fetch(SQL["relations"], schema, list(names))
+    found = await connection.fetch(_SQL["relations"], schema, list(names))
     relations = {names[row["name"]]: row["relation"] for row in found if row["kind"] in _ORDINARY}
     problems = [
-        f"{printable(schema)}.{printable(layout.table(entity))} is missing, or is no table"
+        f"{printable(schema)}.{printable(layout.table(entity))} is missing, or is not a table"
         for entity in layout.entities
         if entity not in relations
     ]
     types: dict[str, dict[str, str]] = {entity: {} for entity in layout.entities}
     by_number = {number: entity for entity, number in relations.items()}
-    for row in await connection.fetch(SQL["columns"], list(by_number)):
+    for row in await connection.fetch(_SQL["columns"], list(by_number)):
         types[by_number[row["relation"]]][row["name"]] = row["type"]
     for entity in relations:
         problems += _column_problems(layout, entity, types[entity])
     guarded: set[Reference] = set()
-    for row in await connection.fetch(SQL["foreign_keys"], list(by_number)):
+    for row in await connection.fetch(_SQL["foreign_keys"], list(by_number)):
         reference = _known(layout, by_number, row)
         if reference is None:
             problems.append(_unknown_key(by_number, row))
@@ -123,13 +123,13 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
 
 async def kind_of_column(connection: Conn, schema: str, table: str, column: str | None) -> str | None:
     """Return the type of a column; None if the table has no such column."""
-    kind: str | None = await connection.fetchval(SQL["column"], schema, table, column)
+    kind: str | None = await connection.fetchval(_SQL["column"], schema, table, column)
     return kind
 
 
 async def deletes_run_code(connection: Conn, relations: Mapping[str, int]) -> bool:
     """Return whether a trigger or a rule runs on deletions from one of the tables."""
-    found: bool = await connection.fetchval(SQL["deletes_run_code"], list(relations.values()))
+    found: bool = await connection.fetchval(_SQL["deletes_run_code"], list(relations.values()))
     return found
 
 
@@ -141,7 +141,7 @@ async def _beside_keys(
 ) -> dict[str, frozenset[str]]:
     """Return the entities whose key has no unique index, each with the other columns of one that has it."""
     unique: dict[str, list[frozenset[str]]] = defaultdict(list)
-    for row in await connection.fetch(SQL["unique_indexes"], list(by_number)):
+    for row in await connection.fetch(_SQL["unique_indexes"], list(by_number)):
         unique[by_number[row["relation"]]].append(frozenset(row["columns"]))
     beside = {
         name: beside_key(key, layout.entities[name].dates, types[name], unique[name])
@@ -153,7 +153,7 @@ async def _beside_keys(
 def _ambiguous(layout: Layout, name: str, others: frozenset[str]) -> str:
     key = layout.entities[name].key or ""
     return (
-        f"{printable(layout.table(name))}.{printable(key)} names a row only together with "
+        f"{printable(layout.table(name))}.{printable(key)} identifies a row only together with "
         f"{', '.join(map(printable, sorted(others)))}, and a purge uses the key alone"
     )
 
@@ -213,7 +213,7 @@ def _unknown_key(by_number: Mapping[int, str], row: Record) -> str:
 
 
 async def _hidden_rows(connection: Conn, by_number: Mapping[int, str]) -> list[str]:
-    rows = await connection.fetch(SQL["row_security"], list(by_number))
+    rows = await connection.fetch(_SQL["row_security"], list(by_number))
     names = ", ".join(printable(by_number[row["relation"]]) for row in rows)
     return [f"row-level security hides rows from this role of {names}"] if rows else []
 
@@ -279,7 +279,7 @@ async def missing_indexes(connection: Conn, layout: Layout, catalogue: Catalogue
     for entity, column in sorted(wanted):
         apart = layout.entities[entity].rows
         rows = await connection.fetch(
-            SQL["unindexed"], catalogue.relations[entity], column, apart.column if apart else None
+            _SQL["unindexed"], catalogue.relations[entity], column, apart.column if apart else None
         )
         missing += [
             MissingIndex(row["relation"], relation(row["schema"], row["name"]), column)

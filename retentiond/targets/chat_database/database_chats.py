@@ -8,7 +8,6 @@ from uuid import UUID
 
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account_holds import newest_hold
-from retentiond.targets.chat_database.statements import SQL
 from retentiond.targets.chat_database.store import Comparison, names_no_chat
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class DatabaseChats:
         elif self._key_type != "uuid":
             name = "stripped_by_text"
         message = self._tree.of_messages(of_files)
-        texts = "" if self._purge.report.dry_run else self._tree.fill(SQL["no_texts"], **message)
+        texts = "" if self._purge.report.dry_run else self._tree.statement("no_texts", **message)
         return await self._chats(name, keys, self._tree.fill("t.{key}::text"), no_texts=texts)
 
     def _in_range(self, keys: Sequence[ChatId]) -> list[ChatId]:
@@ -138,8 +137,8 @@ class DatabaseChats:
         if not keys:
             return set()
         if self._key_type not in {*_BITS, "uuid"}:
-            text = SQL["folded"].replace("{id}", text)
-        but_due = SQL["but_due"] if self._purge.report.dry_run else ""
-        statement = self._tree.fill(SQL[name], text=text, but_due=but_due, no_texts=no_texts)
+            text = self._tree.statement("folded", id=text)
+        but_due = self._tree.statement("but_due") if self._purge.report.dry_run else ""
+        statement = self._tree.statement(name, text=text, but_due=but_due, no_texts=no_texts)
         values = self._purge.chats.values | {"chats": keys}
         return {row["chat"] for row in await statements.fetch(self._connection, statement, values)}

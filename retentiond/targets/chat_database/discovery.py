@@ -107,7 +107,8 @@ async def _values(connection: Conn, schema: str, table: str, column: str) -> lis
     missing = await connection.fetchrow(_SQL["missing_rights"], schema, table, column)
     if missing is not None and missing["rights"]:
         raise MissingRightError(
-            f"the role {missing['role']} may not read which accounts there are; as the owner of the tables, or as a superuser, run:",
+            f"the role {missing['role']} may not read the column of accounts; as the owner of the tables, or as a "
+            "superuser, run:",
             [f"GRANT {right} TO {missing['role']};" for right in missing["rights"]],
         )
     statement = fill(_SQL["accounts"], {"column": quoted(column), "table": relation(schema, table)})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.floor import cutoff_of
 from retentiond.targets.chat_database import erasure_table, statements
+from retentiond.targets.chat_database.refused_tables import may_count_rows
 from retentiond.targets.chat_database.statements import quoted, relation
 from retentiond.targets.chat_database.store_notes import begin_stores_of_request
 from retentiond.targets.chat_database.visitor import digest_of
@@ -93,7 +94,7 @@ async def count_left(connection: Conn, purge: AccountPurge) -> None:
     if purge.report.dry_run:
         proof.remaining -= purge.chats.due
     for one in context.layout.visitor_rows:
-        readable = await statements.may_count_rows(connection, purge.schema, one.table, one.columns)
+        readable = await may_count_rows(connection, purge.schema, one.table, one.columns)
         if readable is None:
             # This product has no such table.
             continue

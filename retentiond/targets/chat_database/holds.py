@@ -49,12 +49,13 @@ class ChatHolds(RecordedHolds):
         context = self._context
         if subject.kind != "account":
             raise UsageError(
-                f"{context.name} holds chats, and {subject.kind} means nothing there; name the TARGET of the media"
+                f"{context.name} has chats, and cannot hold the kind {subject.kind}; name the TARGET of the media"
             )
         context.account(subject.name)
         if subject.narrowed.visitor is not None and context.layout.root.visitor is None:
             raise UsageError(
-                f"the layout of {context.name} names no column of visitors; add `visitor` to it, or hold the chats"
+                f"the layout of {context.name} does not name the column of visitors; add `visitor` to it, or hold "
+                "the chats"
             )
 
     async def _check_spelling(self, connection: Conn, subject: HoldSubject) -> None:
@@ -67,8 +68,8 @@ class ChatHolds(RecordedHolds):
             held = value and kind and await held_as(connection, value, kind)
             if held and held != value:
                 raise UsageError(
-                    f"{printable(table)}.{printable(column or '')}, which is {kind}, has `{printable(value or '')}` as "
-                    f"`{printable(held)}`; write it so"
+                    f"{printable(table)}.{printable(column or '')} of type {kind} has `{printable(value or '')}` as "
+                    f"`{printable(held)}`; write it in this way"
                 )
 
     async def _coverage(self, connection: Conn, hold: Hold) -> Coverage:

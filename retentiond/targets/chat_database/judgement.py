@@ -61,8 +61,8 @@ class Judgement:
             "last_as_moment": self._as_moment(f"greatest({', '.join(dates)})"),
             "verdict": self._verdict(dates),
             "counted": "".join(f", {self._look(child)}.items" for child in self.looked_at),
-            "hanging_as_a_whole": " ".join(self._hanging(as_a_whole=True)),
-            "hanging_by_chat": " ".join(self._hanging(as_a_whole=False)),
+            "all_child_rows": " ".join(self._join_child_rows(all_at_once=True)),
+            "child_rows_by_chat": " ".join(self._join_child_rows(all_at_once=False)),
             **self._holding(dates),
         }
 
@@ -125,7 +125,7 @@ class Judgement:
     def _look(self, child: str) -> str:
         return f"look{self.looked_at.index(child)}"
 
-    def _hanging(self, *, as_a_whole: bool) -> list[str]:
+    def _join_child_rows(self, *, all_at_once: bool) -> list[str]:
         key = column("t", self._layout.entities[self._top].key or "")
         joins: list[str] = []
         for child in self.looked_at:
@@ -135,7 +135,7 @@ class Judgement:
             dates = [column("r", date) for date in self._layout.entities[child].dates]
             columns += [f"max(greatest({', '.join(dates)})) AS newest"] if dates else []
             table, look = self._table(child), self._look(child)
-            if as_a_whole:
+            if all_at_once:
                 # Few rows keep their chat, so read only those; a dated hold needs the newest date of each chat.
                 condition = "true" if self._holds == "dated" else " OR ".join(tests.values())
                 rows = f"SELECT {parent} AS parent, {', '.join(columns)} FROM {table} r WHERE {condition} GROUP BY 1"

@@ -62,7 +62,7 @@ async def kind_problems(
     # A missing column is reported elsewhere, by name.
     held = {} if kind is None else {value: await held_as(connection, value, kind) for value in files.values}
     return [
-        f"{printable(layout.table(name))}.{printable(files.column)} is {kind}, and no row of it is `{printable(value)}`"
+        f"{printable(layout.table(name))}.{printable(files.column)} is {kind}, and cannot hold `{printable(value)}`"
         for value, text in held.items()
         if text != value
     ]

@@ -193,7 +193,7 @@ class Layout(Section):
             )
         if self.visitor_rows and self.root.visitor is None:
             yield Conflict(("visitor_rows",), f"needs `visitor` of {self.chat}; add it, or leave this out")
-        yield from self._hanging()
+        yield from self._references()
         tables: dict[str, str] = {}
         for name, entity in self.entities.items():
             for where, message in self._entity(name, entity):
@@ -204,7 +204,7 @@ class Layout(Section):
         if sum(entity.files is not None for entity in self.entities.values()) > 1:
             yield Conflict(("entities",), "more than one entity has `files`; keep one of them")
 
-    def _hanging(self) -> Iterator[Conflict]:
+    def _references(self) -> Iterator[Conflict]:
         for name, entity in self.entities.items():
             if entity.parent is not None and entity.parent not in self.entities:
                 yield Conflict(
@@ -214,7 +214,7 @@ class Layout(Section):
             _ = self.order
         except CycleError as error:
             loop = " → ".join(error.args[1])
-            yield Conflict(("entities",), f"hang on each other in a circle: {loop}; break it")
+            yield Conflict(("entities",), f"refer to each other in a circle: {loop}; break it")
 
     def _entity(self, name: str, entity: Entity) -> Iterator[Conflict]:
         top = entity.parent is None and entity.shared_by is None
@@ -247,7 +247,7 @@ class Layout(Section):
         }
         for field, fits in allowed.items():
             if getattr(entity, field) and not fits:
-                yield Conflict((field,), "means nothing here; leave it out")
+                yield Conflict((field,), "is not allowed here; leave it out")
         if entity.files is not None:
             yield from self._files(name, entity.files)
 
@@ -256,7 +256,7 @@ class Layout(Section):
         if (files.entity is None) == (None in by_kind) or (files.entity is not None and any(by_kind)):
             yield Conflict(("files",), "needs `column` and `values`, or `entity`; write one of the two")
         elif files.entity is not None and files.entity not in self.children(name):
-            yield Conflict(("files", "entity"), f"is no entity with the parent {name}; name one that is")
+            yield Conflict(("files", "entity"), f"is not an entity with the parent {name}; name one")
 
 
 def read_layout(named: str) -> Layout:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.batch import ChangedError, MiscountError
-from retentiond.targets.chat_database.statements import SQL as PURGE_SQL
 from retentiond.targets.chat_database.statements import quoted
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 10_000
 """The most rows of one table that one transaction deletes, if a single missing chat has more."""
-_CAME_IN: Final = "a chat came in whose rows were to go as those of a missing one"
+_CAME_IN: Final = "a chat was added whose rows were about to be deleted as orphans"
 _AT: Final = "r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[])"
 
 
@@ -84,7 +83,7 @@ class OrphanBatch:
             raise MiscountError(_held_back(entity))
         return removed
 
-    async def strays(self, page: Sequence[Any]) -> RemovedOrphans:
+    async def unlinked(self, page: Sequence[Any]) -> RemovedOrphans:
         """Delete rows that name no chat, with the rows that refer to them."""
         removed = RemovedOrphans()
         before = await self._without_id()
@@ -92,22 +91,22 @@ class OrphanBatch:
         for row in page:
             by_entity[row["entity"]].append(row)
         for entity, rows in by_entity.items():
-            condition = self._rows.stray(entity, files_stay=self._search.files_stay)
+            condition = self._rows.unlinked(entity, files_stay=self._search.files_stay)
             for relation, places in _by_relation(rows).items():
                 at = {"relation": relation, "places": places}
-                removed.rows[entity] += await self._delete_strays(entity, condition, at, removed)
+                removed.rows[entity] += await self._delete_unlinked(entity, condition, at, removed)
         await self._wait_for_writers()
         # Zero names a chat if the database has one with that ID.
         if await self._without_id() - before:
             raise ChangedError(_CAME_IN)
         return removed
 
-    async def _delete_strays(
+    async def _delete_unlinked(
         self, entity: str, condition: str, at: dict[str, Any], removed: RemovedOrphans
     ) -> int:
         """Delete rows of one table that name no chat, after those that refer to them; count the latter in `removed`."""
         descendants = self._rows.descendants(entity)
-        keys = set(await self._fetch_keys("stray_keys", entity, condition, at)) if descendants else set()
+        keys = set(await self._fetch_keys("unlinked_keys", entity, condition, at)) if descendants else set()
         for below in descendants:
             self.at = self._rows.tree.table(below)
             rows = self._rows.below_keys(below, entity)
@@ -117,7 +116,7 @@ class OrphanBatch:
             count = await self._execute("delete_places", entity, condition, **at)
             await self._check_deleted(entity, f"{_AT} AND {condition}", **at)
             return count
-        deleted = await self._fetch_keys("delete_strays", entity, condition, at)
+        deleted = await self._fetch_keys("delete_unlinked", entity, condition, at)
         await self._check_deleted(entity, f"{_AT} AND {condition}", **at)
         # Locking the rows first would need the right to update them.
         if set(deleted) != keys:
@@ -143,12 +142,12 @@ class OrphanBatch:
         """Wait for the transactions that write chats, and keep others from the table for one check."""
         tree = self._rows.tree
         await self._connection.execute("SET LOCAL lock_timeout = '2s'")
-        await self._connection.execute(tree.fill(PURGE_SQL["lock_table"], table=tree.table(tree.top)))
+        await self._connection.execute(tree.statement("lock_table", table=tree.table(tree.top)))
 
     async def _execute(self, name: str, entity: str, rows: str, **values: Any) -> int:
         tree = self._rows.tree
         if name == "delete":
-            statement = tree.fill(PURGE_SQL["delete"], table=tree.table(entity), rows=rows)
+            statement = tree.statement("delete", table=tree.table(entity), rows=rows)
         else:
             statement = self._rows.of_rows(name, entity, rows=rows)
         return await statements.execute(self._connection, statement, self._search.values | values)
@@ -163,6 +162,6 @@ def _by_relation(rows: Sequence[Any]) -> dict[int, list[Any]]:
 
 def _held_back(entity: str) -> str:
     return (
-        f"rows of {entity} are there after their deletion, and the batch was rolled back; look for a trigger or a rule on "
-        "that table that holds rows back, then run it again"
+        f"rows of {entity} still exist after their deletion, and the batch was rolled back; look for a trigger or a "
+        "rule on that table that keeps rows, then run it again"
     )

@@ -62,17 +62,17 @@ class OrphanRemoval(Batches):
     async def run(self, report: PurgeReport) -> None:
         """Delete all due orphans; end early if a stop is requested, or if several batches in a row are refused."""
         size = self._context.config.pace.batch
-        await self._search.list_strays()
+        await self._search.list_unlinked()
         last = await self._delete_missing(self._search.pages(size), report)
         if self._failures >= FAILURES:
             # Rows that are refused at every run collect at the beginning, before new ones.
             self._failures = 0
             await self._delete_missing(self._search.pages(size, backward=True, end=last), report)
         self._failures = 0
-        async for strays in self._search.stray_pages(size):
+        async for unlinked in self._search.unlinked_pages(size):
             if not await self._may_go_on(report):
                 return
-            await self._delete(strays, OrphanBatch.strays, report)
+            await self._delete(unlinked, OrphanBatch.unlinked, report)
 
     async def _delete_missing(self, pages: AsyncIterator[list[tuple[Any, int]]], report: PurgeReport) -> Any:
         """Delete the rows of missing chats, a page after the other; return the last key that was reached."""
@@ -212,7 +212,10 @@ async def _refuse(
             "partitions, then run it again",
         )
     limits, share = purge.context.config.limits, missing / max(1, missing + chats)
-    finding = f"rows of {missing} missing chats of {purge.request.account} would be deleted, beside {chats} chats that are there"
+    finding = (
+        f"rows of {missing} missing chats of {purge.request.account} would be deleted; the database has {chats} "
+        "chats of the account"
+    )
     next_step = f"look with `retentiond plan {purge.context.name}`, and if it is right, run `retentiond once {purge.context.name} --yes`"
     if limited and share > limits.max_share:
         return Refusal("max_share", round(share, 4), limits.max_share, f"{finding}; {next_step}")

@@ -12,9 +12,10 @@ from retentiond.targets.chat_database.store import NIL_UUID, NO_CHAT_TEXTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.tables import Tree
 
-SQL: Final = named_queries(__package__, "orphans.sql")
+_SQL: Final = named_queries(__package__, "orphans.sql")
 _NUMBERS: Final = WHOLE_NUMBERS | {"numeric", "real", "double precision"}
 
 
@@ -55,14 +56,14 @@ class OrphanRows:
         return sorted(below, key=lambda entity: self._dated(self._direct_of(entity)))
 
     @property
-    def with_strays(self) -> list[str]:
+    def with_unlinked(self) -> list[str]:
         """The entities of which rows may name no chat."""
         return [entity for entity in self.direct if self._dated(entity) or entity not in self.guarded]
 
     @property
-    def with_dated_strays(self) -> list[str]:
+    def with_dated_unlinked(self) -> list[str]:
         """Those of them whose rows have dates of their own, and so can be deleted."""
-        return [entity for entity in self.with_strays if self._dated(entity)]
+        return [entity for entity in self.with_unlinked if self._dated(entity)]
 
     def _dated(self, entity: str) -> bool:
         return bool(self._layout.entities[entity].dates)
@@ -71,9 +72,9 @@ class OrphanRows:
         """Fill a statement."""
         number = self.tree.survey.removeprefix("retentiond_survey_")
         return self.tree.fill(
-            SQL[name],
+            _SQL[name],
             missing=f'pg_temp."retentiond_missing_{number}"',
-            strays=f'pg_temp."retentiond_strays_{number}"',
+            unlinked_rows=f'pg_temp."retentiond_unlinked_{number}"',
             orphan_type=self.orphan_type,
             **places,
         )
@@ -136,22 +137,22 @@ class OrphanRows:
         }
         return self.of_rows("count_below", entity, **places)
 
-    def count_strays(self, entity: str, below: str | None = None) -> str:
+    def count_unlinked(self, entity: str, below: str | None = None) -> str:
         """Return the statement that counts an entity's rows that name no chat, or the rows below them of another entity."""
         return self.of_rows(
-            "count_strays",
+            "count_unlinked",
             entity,
             below=self._join(below, entity)[0] if below else "",
-            names_none=self._names_none(entity),
-            stray_verdict=self._stray_verdict(entity),
+            names_no_chat=self._names_no_chat(entity),
+            unlinked_verdict=self._unlinked_verdict(entity),
             file=self.tree.file(entity),
             perhaps_ours=f"({self._ours(entity)}) IS NOT FALSE",
         )
 
-    def stray(self, entity: str, *, files_stay: bool) -> str:
+    def unlinked(self, entity: str, *, files_stay: bool) -> str:
         """Return the condition for a due row that names no chat; the deletion tests it again."""
         own = of_entity("r", self._layout.entities[entity])
-        conditions = [self._names_none(entity), f"({self._stray_verdict(entity)}) = 'due'", own]
+        conditions = [self._names_no_chat(entity), f"({self._unlinked_verdict(entity)}) = 'due'", own]
         if self._layout.root.account_column is not None:
             conditions.append(self._ours(entity))
         if files_stay:
@@ -230,7 +231,7 @@ class OrphanRows:
             return "NULL::boolean"
         return f"{column('r', name)} = $account::text::{self.tree.catalogue.types[entity][name]}"
 
-    def _stray_verdict(self, entity: str) -> str:
+    def _unlinked_verdict(self, entity: str) -> str:
         tests = self._tests(entity)
         if not self._dated(entity):
             tests["undated"] = "true"
@@ -240,7 +241,7 @@ class OrphanRows:
         )
 
     def _held(self, key: str) -> str:
-        return self.tree.fill(SQL["held"], held_key=key) if self._holds else "false"
+        return self.tree.fill(_SQL["held"], held_key=key) if self._holds else "false"
 
     def _names_chat(self, entity: str) -> str:
         name = self._layout.entities[entity].column or ""
@@ -252,7 +253,7 @@ class OrphanRows:
             tests.append(f"abs({number}) < 9223372036854775808 AND {number} = trunc({number})")
         return " AND ".join(tests)
 
-    def _names_none(self, entity: str) -> str:
+    def _names_no_chat(self, entity: str) -> str:
         """Return the condition for a row that names no chat: NULL, or zero if no chat has that ID."""
         name = column("r", self._layout.entities[entity].column or "")
         if entity in self.guarded:
@@ -271,3 +272,9 @@ def _no_chat(kind: str) -> str:
     if kind in _NUMBERS:
         return "0"
     return ", ".join(map(literal, [NIL_UUID] if kind == "uuid" else NO_CHAT_TEXTS))
+
+
+async def validated_tables(connection: Conn, chats: int, tables: Sequence[int]) -> set[int]:
+    """Return the tables of these whose validated foreign key refers to the table of chats."""
+    rows = await connection.fetch(_SQL["validated"], chats, tables)
+    return {row["relation"] for row in rows}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from retentiond.model.orphans import Orphans
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.catalogue import Reference
-from retentiond.targets.chat_database.orphan_rows import SQL, OrphanRows
+from retentiond.targets.chat_database.orphan_rows import OrphanRows, validated_tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -43,10 +43,10 @@ class OrphanSearch:
         if await self._value(self.rows.statement("any_missing")):
             for entity in self.rows.below:
                 self._note(found, entity, await self.fetch(self.rows.count_rows(entity)))
-        for entity in self.rows.with_strays:
-            self._note(found, entity, await self.fetch(self.rows.count_strays(entity)))
+        for entity in self.rows.with_unlinked:
+            self._note(found, entity, await self.fetch(self.rows.count_unlinked(entity)))
             for below in self.rows.descendants(entity):
-                self._note(found, below, await self.fetch(self.rows.count_strays(entity, below)))
+                self._note(found, below, await self.fetch(self.rows.count_unlinked(entity, below)))
         for entity in self._deeper():
             items = int(await self._value(self.rows.count_below(entity)))
             if items:
@@ -58,13 +58,13 @@ class OrphanSearch:
         """Return whether the table of chats has any row, of whichever account."""
         return bool(await self._value(self.rows.statement("chats_there")))
 
-    async def list_strays(self) -> None:
+    async def list_unlinked(self) -> None:
         """List the places of due rows that name no chat."""
-        await self._execute(self.rows.statement("drop_strays"))
-        await self._execute(self.rows.statement("make_strays"))
-        for entity in self.rows.with_dated_strays:
-            condition = self.rows.stray(entity, files_stay=self.files_stay)
-            statement = self.rows.of_rows("find_strays", entity, stray=condition)
+        await self._execute(self.rows.statement("drop_unlinked"))
+        await self._execute(self.rows.statement("make_unlinked"))
+        for entity in self.rows.with_dated_unlinked:
+            condition = self.rows.unlinked(entity, files_stay=self.files_stay)
+            statement = self.rows.of_rows("find_unlinked", entity, unlinked=condition)
             await self._execute(statement, entity=entity)
 
     async def pages(
@@ -77,10 +77,10 @@ class OrphanSearch:
             yield [(row["key"], row["items"]) for row in page]
             after = page[-1]["key"]
 
-    async def stray_pages(self, size: int) -> AsyncIterator[list[Any]]:
+    async def unlinked_pages(self, size: int) -> AsyncIterator[list[Any]]:
         """Stream the places of rows that name no chat."""
         after = 0
-        while page := await self.fetch(self.rows.statement("stray_page"), after=after, size=size):
+        while page := await self.fetch(self.rows.statement("unlinked_page"), after=after, size=size):
             yield page
             after = page[-1]["number"]
 
@@ -133,8 +133,7 @@ async def search_orphans(connection: Conn, purge: AccountPurge) -> OrphanSearch:
     layout, relations = tree.layout, catalogue.relations
     direct = layout.children(tree.top)
     numbers = [relations[entity] for entity in direct]
-    rows = await connection.fetch(SQL["validated"], relations[tree.top], numbers)
-    validated = {row["relation"] for row in rows}
+    validated = await validated_tables(connection, relations[tree.top], numbers)
     guarded = frozenset(
         entity
         for entity in direct

@@ -63,26 +63,26 @@ GROUP BY 1, 2
 SELECT count(*) FROM {table} r
 WHERE {names_chat} {of_its_own} AND NOT EXISTS (SELECT FROM {parent} p WHERE p.{parent_key} = r.{column})
 
--- name: count_strays
+-- name: count_unlinked
 -- The rows of an entity that name no chat, or of another below it; each is judged by the dates of the former.
-SELECT {stray_verdict} AS verdict, coalesce({file}, false) AS file, count(*) AS items
-FROM {table} r {below} WHERE {names_none} {of_its_own} AND {perhaps_ours}
+SELECT {unlinked_verdict} AS verdict, coalesce({file}, false) AS file, count(*) AS items
+FROM {table} r {below} WHERE {names_no_chat} {of_its_own} AND {perhaps_ours}
 GROUP BY 1, 2
 
--- name: drop_strays
-DROP TABLE IF EXISTS {strays}
+-- name: drop_unlinked
+DROP TABLE IF EXISTS {unlinked_rows}
 
--- name: make_strays
+-- name: make_unlinked
 -- Where rows that name no chat lie, in this session alone; a deletion judges each of them again.
-CREATE TEMPORARY TABLE {strays} (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, entity text NOT NULL,
+CREATE TEMPORARY TABLE {unlinked_rows} (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, entity text NOT NULL,
                                  relation oid NOT NULL, place tid NOT NULL)
 
--- name: find_strays
-INSERT INTO {strays} (entity, relation, place)
-SELECT $entity::text, r.tableoid, r.ctid FROM {table} r WHERE {stray}
+-- name: find_unlinked
+INSERT INTO {unlinked_rows} (entity, relation, place)
+SELECT $entity::text, r.tableoid, r.ctid FROM {table} r WHERE {unlinked}
 
--- name: stray_page
-SELECT number, entity, relation::bigint AS relation, place FROM {strays}
+-- name: unlinked_page
+SELECT number, entity, relation::bigint AS relation, place FROM {unlinked_rows}
 WHERE number > $after::bigint ORDER BY number LIMIT $size::integer
 
 -- name: page
@@ -104,12 +104,12 @@ SELECT r.tableoid::bigint AS relation, r.ctid AS place FROM {table} r WHERE {row
 -- name: delete_places
 DELETE FROM {table} r WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
 
--- name: stray_keys
+-- name: unlinked_keys
 -- The rows that name no chat, of which other rows go with them.
 SELECT r.{key} AS key FROM {table} r
 WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
 
--- name: delete_strays
+-- name: delete_unlinked
 DELETE FROM {table} r WHERE r.tableoid = $relation::bigint::oid AND r.ctid = ANY($places::tid[]) AND {rows}
 RETURNING r.{key} AS key
 

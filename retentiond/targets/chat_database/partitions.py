@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.catalogue import Reference
     from retentiond.targets.chat_database.tables import Tree
 
-SQL: Final = named_queries(__package__, "partitions.sql")
+_SQL: Final = named_queries(__package__, "partitions.sql")
 MOST_CHATS: Final = 100_000
 """The most chats that are deleted with one partition: they are one transaction."""
 _MEMBERS: Final = "IN (SELECT key FROM pg_temp.retentiond_members)"
@@ -45,7 +45,7 @@ async def partitions_below(connection: Conn, tree: Tree, values: Mapping[str, An
         dates = tree.layout.entities[entity].dates
         if not dates:
             continue
-        statement = tree.fill(SQL["below"], date_type=tree.catalogue.types[entity][dates[0]])
+        statement = tree.fill(_SQL["below"], date_type=tree.catalogue.types[entity][dates[0]])
         given = {**values, "relation": tree.catalogue.relations[entity], "dates": list(dates)}
         found += [
             Partition(entity, row["name"], row["relation"], relation(row["schema"], row["name"]))
@@ -77,21 +77,21 @@ class Emptying:
         # Readers of the table wait while this transaction waits for its lock. Foreign keys are checked by a statement
         # for each row, which must not be planned each time.
         await self._connection.execute("SET LOCAL lock_timeout = '2s'; SET LOCAL plan_cache_mode = auto")
-        if await self._value("holds_others") or await self._value("deletes_are_heard"):
+        if await self._value("holds_others") or await self._value("deletes_are_observed"):
             return None
         members = await self._choose()
         if not members:
             return None
         tree, top = self._tree, self._tree.top
         for shared in tree.shared:
-            await self._execute("make_sharers", shared)
+            await self._execute("make_shared", shared)
         for entity in tree.entities:
             if entity == top:
                 await self._truncate()
             await self._delete(entity, members)
         for shared in tree.shared:
             await self._delete_shared(shared)
-        await self._look_for_newcomers()
+        await self._check_new_rows()
         await statements.execute(self._connection, tree.statement("forget"), self._values)
         self._removed.chats = members
         self._removed.partition = self._partition.name
@@ -126,18 +126,18 @@ class Emptying:
     async def _truncate(self) -> None:
         """Delete the partition's rows; its readers wait from here on, so this comes as late as possible."""
         await self._execute("lock_partition")
-        if await self._value("strangers"):
+        if await self._value("other_rows"):
             raise ChangedError(f"{self._partition.name} has a row of another chat")
         self._removed.rows[self._partition.entity] += await self._value("count_partition")
         await self._execute("truncate")
 
     async def _delete_shared(self, shared: str) -> None:
-        await self._execute("keep_lonely", shared)
-        lonely = await self._value("count_sharers", shared)
-        statement = self._fill("delete_sharers", shared)
-        self._count(shared, lonely, await statements.execute(self._connection, statement, self._values))
+        await self._execute("keep_unused", shared)
+        unused = await self._value("count_shared_rows", shared)
+        statement = self._fill("delete_shared_rows", shared)
+        self._count(shared, unused, await statements.execute(self._connection, statement, self._values))
 
-    async def _look_for_newcomers(self) -> None:
+    async def _check_new_rows(self) -> None:
         for reference in self._tree.unguarded:
             await self._connection.execute(self._tree.of_reference("lock_table", reference))
             if await statements.fetchval(self._connection, self._left(reference), self._values):
@@ -147,7 +147,7 @@ class Emptying:
         gone = (
             _MEMBERS
             if reference.parent == self._tree.top
-            else f"IN (SELECT key FROM {_sharers(reference.parent)})"
+            else f"IN (SELECT key FROM {_shared_keys(reference.parent)})"
         )
         table, name = self._tree.table(reference.child), column("r", reference.column)
         own = of_entity("r", self._tree.layout.entities[reference.child])
@@ -156,7 +156,7 @@ class Emptying:
 
     def _count(self, entity: str, seen: int, deleted: int) -> None:
         if seen != deleted:
-            raise MiscountError(f"of {entity} {deleted} rows went where {seen} were seen")
+            raise MiscountError(f"{deleted} rows of {entity} were deleted instead of {seen}")
         self._removed.rows[entity] += deleted
 
     def _fill(self, name: str, shared: str | None = None) -> str:
@@ -166,8 +166,8 @@ class Emptying:
             "column": quoted(self._tree.layout.entities[self._partition.entity].column or ""),
         }
         if shared is not None:
-            places |= {"sharers": _sharers(shared), **self._tree.places_of_shared(shared)}
-        return self._tree.fill(SQL[name], **places)
+            places |= {"shared_keys": _shared_keys(shared), **self._tree.places_of_shared(shared)}
+        return self._tree.fill(_SQL[name], **places)
 
     async def _execute(self, name: str, shared: str | None = None) -> None:
         await statements.execute(self._connection, self._fill(name, shared), self._values)
@@ -179,17 +179,17 @@ class Emptying:
 async def drop_if_empty(connection: Conn, tree: Tree, partition: Partition) -> bool:
     """Drop a partition that has no row left, in the transaction that the caller opens; False if it has rows."""
     places = {"table": tree.table(partition.entity), "partition": partition.table}
-    if not await connection.fetchval(tree.fill(SQL["is_empty"], **places)):
+    if not await connection.fetchval(tree.fill(_SQL["is_empty"], **places)):
         return False
     await connection.execute("SET LOCAL lock_timeout = '2s'")
-    await connection.execute(tree.fill(SQL["lock_parent"], **places))
-    if not await connection.fetchval(tree.fill(SQL["is_empty"], **places)):
+    await connection.execute(tree.fill(_SQL["lock_parent"], **places))
+    if not await connection.fetchval(tree.fill(_SQL["is_empty"], **places)):
         return False
     # A partition that foreign keys refer to cannot be dropped, but can be detached.
-    await connection.execute(tree.fill(SQL["detach"], **places))
-    await connection.execute(tree.fill(SQL["drop"], **places))
+    await connection.execute(tree.fill(_SQL["detach"], **places))
+    await connection.execute(tree.fill(_SQL["drop"], **places))
     return True
 
 
-def _sharers(shared: str) -> str:
+def _shared_keys(shared: str) -> str:
     return f"pg_temp.{quoted(f'retentiond_{shared}'[:60])}"

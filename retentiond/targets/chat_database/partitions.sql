@@ -23,7 +23,7 @@ ORDER BY name
 -- Whether a partition has a row of a chat that is not due.
 SELECT EXISTS (SELECT FROM {partition} r LEFT JOIN {survey} d ON d.key = r.{column} WHERE d.verdict IS DISTINCT FROM 'due')
 
--- name: deletes_are_heard
+-- name: deletes_are_observed
 -- Whether anybody is told of each row that is deleted and would not hear of a TRUNCATE: a trigger of the product's, or
 -- a subscriber (a publication by way of the root publishes no TRUNCATE of a partition). A partition is among its own
 -- ancestors.
@@ -60,31 +60,31 @@ SELECT count(*) FROM (
 -- name: judge_members
 -- How many of the locked chats are still due.
 SELECT count(*) FROM (
-    SELECT {verdict} AS verdict FROM {top} t {hanging_by_chat}
+    SELECT {verdict} AS verdict FROM {top} t {child_rows_by_chat}
     WHERE t.{key} IN (SELECT key FROM pg_temp.retentiond_members) AND {of_account} AND {began}) judged
 WHERE verdict = 'due'
 
--- name: make_sharers
+-- name: make_shared
 -- What those chats name and may share with others.
-CREATE TEMPORARY TABLE {sharers} ON COMMIT DROP AS
+CREATE TEMPORARY TABLE {shared_keys} ON COMMIT DROP AS
 SELECT DISTINCT t.{by} AS key FROM {top} t
 WHERE t.{key} IN (SELECT key FROM pg_temp.retentiond_members) AND t.{by} IS NOT NULL
 
--- name: keep_lonely
+-- name: keep_unused
 -- Locks those that no chat names any more, and forgets the others.
-WITH lonely AS (
+WITH unused AS (
     SELECT s.{shared_key} AS key FROM {shared} s
-    WHERE s.{shared_key} IN (SELECT key FROM {sharers})
+    WHERE s.{shared_key} IN (SELECT key FROM {shared_keys})
       AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
     FOR UPDATE)
-DELETE FROM {sharers} WHERE key NOT IN (SELECT key FROM lonely)
+DELETE FROM {shared_keys} WHERE key NOT IN (SELECT key FROM unused)
 
--- name: count_sharers
-SELECT count(*) FROM {sharers}
+-- name: count_shared_rows
+SELECT count(*) FROM {shared_keys}
 
--- name: delete_sharers
+-- name: delete_shared_rows
 DELETE FROM {shared} s
-WHERE s.{shared_key} IN (SELECT key FROM {sharers})
+WHERE s.{shared_key} IN (SELECT key FROM {shared_keys})
   AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
 
 -- name: lock_partition
@@ -93,7 +93,7 @@ LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE
 -- name: count_partition
 SELECT count(*) FROM {partition}
 
--- name: strangers
+-- name: other_rows
 -- Whether a row came into the partition since its chats were listed.
 SELECT EXISTS (SELECT FROM {partition} r WHERE r.{column} NOT IN (SELECT key FROM pg_temp.retentiond_members))
 

@@ -68,10 +68,10 @@ class Planner:
             )
         stores = SecondaryStores(self._context, connection, self._options)
         await stores.check_stores(self._requests)
-        for fault in stores.faults.values():
+        for error in stores.errors.values():
             # A refusal is reported with the counts of the rest; an error of usage by hand ends the plan.
-            if self._by_hand and isinstance(fault, UsageError):
-                raise fault
+            if self._by_hand and isinstance(error, UsageError):
+                raise error
         self._options.progress.stage("survey", len(self._purges))
         for purge in self._purges:
             await purge.survey()

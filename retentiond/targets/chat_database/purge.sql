@@ -10,7 +10,7 @@ CREATE TEMPORARY TABLE {survey} (key {key_type} PRIMARY KEY, verdict text NOT NU
 -- Judges each chat that began before the date; the hanging rows are read once, as a whole.
 INSERT INTO {survey} (key, verdict)
 SELECT t.{key}, {verdict}
-FROM {top} t {hanging_as_a_whole}
+FROM {top} t {all_child_rows}
 WHERE {of_account} AND {began}
 
 -- name: analyze_survey
@@ -62,7 +62,7 @@ SELECT t.{key} AS key FROM {top} t WHERE t.{key} = ANY($keys::{key_type}[]) ORDE
 -- Looks at locked chats again, by the same rules as the survey; says how many rows it
 -- looked at of each, and what each may share with others.
 SELECT t.{key} AS key, {verdict} AS verdict {counted} {sharing}
-FROM {top} t {hanging_by_chat}
+FROM {top} t {child_rows_by_chat}
 WHERE t.{key} = ANY($keys::{key_type}[]) AND {of_account} AND {began}
 
 -- name: lock_shared
@@ -75,7 +75,7 @@ ORDER BY 1 FOR UPDATE
 -- name: delete_shared
 DELETE FROM {shared} s WHERE s.{shared_key} = ANY($keys::{shared_type}[])
 
--- name: delete_lonely
+-- name: delete_unused
 -- Both at once, where no trigger and no rule can hold a row back.
 DELETE FROM {shared} s
 WHERE s.{shared_key} = ANY($keys::{shared_type}[]) AND NOT EXISTS (SELECT FROM {top} t WHERE t.{by} = s.{shared_key})
@@ -161,14 +161,6 @@ SELECT count(*) FILTER (WHERE {first} IS NULL OR {first} < {until}) AS covered,
        count(*) FILTER (WHERE {first} >= {until}) AS later
 FROM {top} t WHERE {of_account}
 
--- name: may_count_rows
--- Whether this role may read all rows of a table by these columns; no row where there is no such table.
-SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT')) AND NOT row_security_active(c.oid)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY($3::text[]) AND a.attnum > 0 AND NOT a.attisdropped
-WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-GROUP BY c.oid HAVING count(*) = cardinality($3::text[])
-
 -- name: count_visitor_rows
 -- Rows outside of chats that name a visitor.
 SELECT count(*) FROM {table} r WHERE r.{column}::text = $visitor::text AND {of_rows_account}
@@ -186,5 +178,5 @@ SELECT key::text AS key, verdict FROM {survey} ORDER BY key
 
 -- name: count_covered
 -- How many chats a hold covers now, at any age.
-SELECT count(*) FROM {top} t {hanging_as_a_whole} JOIN retentiond.hold h ON h.hold_id = $hold_id::bigint
+SELECT count(*) FROM {top} t {all_child_rows} JOIN retentiond.hold h ON h.hold_id = $hold_id::bigint
 WHERE {of_account} AND {covers}

@@ -59,9 +59,9 @@ async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Re
         "hold",
         f"{hold}, on a visitor or on days",
         "none",
-        f"{hold} is on a visitor or on days: the database may have some of its chats no more, and {name} cannot be "
-        "told which they are: hold each by "
-        f"`retentiond hold add --account NAME --chat ID` and release {hold}, or purge again once it has ended",
+        f"{hold} is on a visitor or on days, and the database may no longer have all of its chats, so that {name} "
+        f"cannot keep them: hold each chat by `retentiond hold add --account NAME --chat ID` and release {hold}, or "
+        "purge again once it has ended",
     )
 
 
@@ -80,8 +80,8 @@ def without_visitor(config: ChatTarget, name: StoreName) -> Refusal | None:
         "no_chat_ids",
         "the rows of one visitor",
         None,
-        f"without `{key}` it is not known which rows of {name} are of this visitor's chats: set it to what holds the id "
-        f"of a chat there, and `{visitor}` to what holds the ID of the visitor, if there is such",
+        f"without `{key}` it is not known which rows of {name} are of this visitor's chats: set it to the column or "
+        f"field of chat IDs, and `{visitor}` to that of visitor IDs, if there is one",
     )
 
 
@@ -90,14 +90,14 @@ def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | 
     key = _KEYS[name]
     if staying:
         hint = (
-            f"{staying} chats that began before the date stay, and {name} cannot be told which: set `{key}` to what holds "
-            "the id of a chat there"
+            f"{staying} chats that began before the date are kept, and without `{key}` their rows in {name} are not "
+            "known: set it to the column or field of chat IDs"
         )
     elif getattr(config, name).without_chat == "keep":
         hint = (
-            f"without `{key}` the rows of {name} cannot be compared with the chats of the database: set it to what holds "
-            "the id of a chat there; `without_chat: purge` purges by account and date alone, also rows of chats that the "
-            "database dates otherwise"
+            f"without `{key}` the rows of {name} cannot be compared with the chats of the database: set it to the "
+            "column or field of chat IDs; `without_chat: purge` purges by account and date alone, including rows of "
+            "chats with another date in the database"
         )
     else:
         return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.model.errors import FailureKind
 
-SQL: Final = named_queries(__package__, "refused_rows.sql")
+_SQL: Final = named_queries(__package__, "refused_rows.sql")
 REASON_LIMIT: Final = 500
 
 IN_THE_WAY: Final = (
@@ -107,7 +107,7 @@ async def _find_trigger(connection: Conn, context: str, at: str | None) -> tuple
     if not functions:
         return None
     try:
-        row = await connection.fetchrow(SQL["trigger_of"], functions, at)
+        row = await connection.fetchrow(_SQL["trigger_of"], functions, at)
     except asyncpg.PostgresError:
         # The text only looked like a function; report the rest without a trigger.
         return None

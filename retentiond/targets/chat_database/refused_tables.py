@@ -23,27 +23,25 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.layout import Layout
 
 
-SQL: Final = named_queries(__package__, "unsupported.sql")
+_SQL: Final = {**named_queries(__package__, "rights.sql"), **named_queries(__package__, "unsupported.sql")}
 _VIEWS: Final = {"v": "a view", "m": "a materialized view"}
 _NO_DELETE: Final = frozenset({"columnar", "hypercore"})
 """Access methods of Citus and TimescaleDB that cannot lock or delete single rows as a table can."""
 _MOST_NAMED: Final = 10
 
-_SQL: Final = named_queries(__package__, "rights.sql")
-
 
 async def refuse_unsupported(connection: Conn, schema: str, tables: Sequence[str]) -> None:
     """Raise RefusedError that names each of these tables, or partitions of them, that a purge does not support."""
-    members = await connection.fetch(SQL["members"], schema, tables)
-    extensions = await connection.fetchrow(SQL["extensions"])
+    members = await connection.fetch(_SQL["members"], schema, tables)
+    extensions = await connection.fetchrow(_SQL["extensions"])
     assert extensions is not None  # noqa: S101 - a SELECT without FROM has one row
     relations = [row["relation"] for row in members]
     found = [problem for row in members for problem in _problems(row)]
     if extensions["citus"]:
-        distributed = {row["relation"] for row in await connection.fetch(SQL["distributed"], relations)}
+        distributed = {row["relation"] for row in await connection.fetch(_SQL["distributed"], relations)}
         found += [_distributed(row) for row in members if row["relation"] in distributed]
     if extensions["timescaledb"]:
-        hypertables = {row["relation"] for row in await connection.fetch(SQL["hypertables"], relations)}
+        hypertables = {row["relation"] for row in await connection.fetch(_SQL["hypertables"], relations)}
         found += [_hypertable(row) for row in members if row["relation"] in hypertables]
     if found:
         more = [f"{len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
@@ -90,7 +88,7 @@ def _distributed(row: Record) -> tuple[str, str]:
     return (
         f"{_named(row)} is distributed by Citus, and its rows are on several servers",
         (
-            "Citus is not supported: purge such chats by the means of the product, or make plain tables of them "
+            "Citus is not supported: purge these chats with the tools of the product, or make plain tables of them "
             "(undistribute_table)"
         ),
     )
@@ -143,6 +141,12 @@ async def ensure_rights(
             f"the role {role} lacks rights that a purge needs; as the owner of the tables, or as a superuser, run:",
             statements,
         )
+
+
+async def may_count_rows(connection: Conn, schema: str, table: str, columns: Sequence[str]) -> bool | None:
+    """Return whether this role may read these columns; None if the table does not exist."""
+    readable: bool | None = await connection.fetchval(_SQL["may_count_rows"], schema, table, columns)
+    return readable
 
 
 def system_columns(layout: Layout, name: str) -> list[str]:

@@ -199,7 +199,7 @@ class Removal(Batches):
                     )
                     async with self._transaction(connection):
                         removed = await batch.remove(page)
-                        after = await self._write_down(survey, report, removed, connection)
+                        after = await self._record(survey, report, removed, connection)
                     _reach(survey, page, report)
                     self._count(survey.tree, report, removed, after)
             except (ChangedError, *LOST, asyncpg.PostgresError) as error:
@@ -223,7 +223,7 @@ class Removal(Batches):
         """Let batches commit one after the other: each records the counts of all before it, too."""
         async with self._ending:
             if self._unknown:
-                raise ChangedError("whether the batch beside this one was committed is not known")
+                raise ChangedError("it is not known whether the concurrent batch was committed")
             try:
                 if not alone:
                     # The server does not detect a deadlock with a writer that waits for the other batch, which waits here.
@@ -242,7 +242,7 @@ class Removal(Batches):
         with _log_refusal("partition_not_emptied", partition):
             async with self._transaction():
                 removed = await Emptying(self._connection, survey.tree, survey.values, partition).empty()
-                after = await self._write_down(survey, report, removed) if removed is not None else None
+                after = await self._record(survey, report, removed) if removed is not None else None
         if removed is not None and after is not None:
             self._options.progress.advance(removed.chats)
             if survey.tree.is_chat:
@@ -260,7 +260,7 @@ class Removal(Batches):
         if dropped:
             report.partitions_dropped.append(partition.name)
 
-    async def _write_down(
+    async def _record(
         self, survey: Survey, report: PurgeReport, removed: Removed, connection: Conn | None = None
     ) -> Counter[str]:
         """Record the removed rows in the ledger, in the transaction of the batch; return the new counts."""

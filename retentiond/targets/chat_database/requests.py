@@ -147,7 +147,7 @@ def _in_words(error: Any) -> str:
         "too_short": "is empty",
         "string_too_short": "is empty",
         "string_too_long": "is too long",
-        "string_pattern_mismatch": "has blanks at an end, or several beside each other",
+        "string_pattern_mismatch": "has blanks at the beginning or the end, or several in a row",
         "string_type": "is not text",
         "bool_type": "is not true or false",
         "string_unicode": "has a character that no database can store",
@@ -175,13 +175,13 @@ def _check_writers(path: Path) -> None:
     except (OSError, ValueError):
         return  # reading the file reports the error
     if file & stat.S_IWOTH:
-        raise UnreadableError("every user may write to it", "take that right away: chmod o-w")
+        raise UnreadableError("every user may write to it", "remove that right: chmod o-w")
     for directory, mode in directories.items():
         # With the sticky bit only the owner of a file may replace it.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise UnreadableError(
                 f"every user may replace it, by writing to {printable(str(directory), 300)}",
-                "take that right away: chmod o-w",
+                "remove that right: chmod o-w",
             )
 
 

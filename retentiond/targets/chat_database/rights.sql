@@ -27,3 +27,11 @@ SELECT c.oid::bigint AS relation, format('%I.%I', n.nspname, c.relname) AS name,
        has_table_privilege(c.oid, 'DELETE') AS may_delete, has_any_column_privilege(c.oid, 'UPDATE') AS may_lock
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY($1::bigint[]::oid[])
+
+-- name: may_count_rows
+-- Whether this role may read all rows of a table by these columns; no row if the table does not exist.
+SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT')) AND NOT row_security_active(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY($3::text[]) AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+GROUP BY c.oid HAVING count(*) = cardinality($3::text[])

@@ -44,9 +44,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store import ChatStore, StoreName
 
 
-_NOT_BEGUN: Final = StoreReport(
-    "interrupted", error="not begun; run it again, and it goes on with this store"
-)
+_NOT_BEGUN: Final = StoreReport("interrupted", error="not started; run it again to purge this store")
 
 
 class SecondaryStores:
@@ -59,20 +57,20 @@ class SecondaryStores:
         self._connection = connection
         self._options = options
         self._lease = lease
-        self.faults: dict[StoreName, RetentiondError] = {}
+        self.errors: dict[StoreName, RetentiondError] = {}
         """The UsageError or RefusedError of each store that failed its check."""
 
     async def check_stores(self, requests: Sequence[PurgeRequest]) -> None:
-        """Check each requested store without changes; log its problems, and keep refusals and usage errors in `faults`."""
+        """Check each requested store without changes; log its problems, and keep refusals and usage errors in `errors`."""
         for name in STORES:
             if any(name in request.stores for request in requests):
-                fault = await self._look(name)
-                if fault is not None:
+                error = await self._look(name)
+                if error is not None:
                     get_logger(target=self._context.name).warning(
-                        "store_not_ready", store=name, error=str(fault)
+                        "store_not_ready", store=name, error=str(error)
                     )
-                if isinstance(fault, RefusedError | UsageError):
-                    self.faults[name] = fault
+                if isinstance(error, RefusedError | UsageError):
+                    self.errors[name] = error
 
     async def _look(self, name: StoreName) -> RetentiondError | None:
         try:
@@ -152,9 +150,9 @@ class SecondaryStores:
         try:
             if notes is not None:
                 await stop.unless_asked(self._halt_earlier(name, notes), GRACE)
-            fault = await self._kept_from(name, purge, chats)
-            if fault is not None:
-                return _report(fault)
+            error = await self._kept_from(name, purge, chats)
+            if error is not None:
+                return _report(error)
             async with AsyncExitStack() as opened:
                 opening = opened.enter_async_context(open_store(name, self._context.config))
                 report = await self._watched(name, await stop.unless_asked(opening), request)
@@ -187,8 +185,8 @@ class SecondaryStores:
         for former in purge.names[1:]:
             if former not in self._context.config.accounts:
                 yield (
-                    f"what the store has under {printable(former)}, which the account was called before, stays: give the "
-                    "account that name again to purge it"
+                    f"rows under {printable(former)}, a former name of the account, are kept in the store: give the "
+                    "account that name again to purge them"
                 )
 
     async def _kept_from(
@@ -200,7 +198,7 @@ class SecondaryStores:
             refusal = refusals.without_visitor(self._context.config, name)
         elif refusal is None and not refusals.names_chats(self._context.config, name):
             refusal = refusals.without_ids(self._context.config, name, await chats.count_staying())
-        return RefusedError(refusal) if refusal is not None else self.faults.get(name)
+        return RefusedError(refusal) if refusal is not None else self.errors.get(name)
 
     def _log_outcome(self, account: str, name: StoreName, store: StoreReport) -> None:
         """Log a refusal or a failure, so that a stalled purge is noticed."""

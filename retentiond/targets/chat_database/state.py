@@ -101,9 +101,12 @@ def _open_request(row: Record) -> str:
     named = f"the request `{printable(row['name'])}`" if row["name"] else f"erasure {row['erasure_id']}"
     opening = f"{printable(row['account'])}: {named} of {row['requested_at']:%Y-%m-%d} is not done"
     if row["store"] is None:
-        return f"{opening}: chats of the visitor stay, or it was interrupted; the next scheduled pass goes on with it, or the same command"
+        return (
+            f"{opening}: chats of the visitor are left, or it was interrupted; the next scheduled pass or the same "
+            "command continues it"
+        )
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
-    return f"{opening}: {row['store']} is {row['state']}{why}; the next scheduled pass goes on with it, or the same command"
+    return f"{opening}: {row['store']} is {row['state']}{why}; the next scheduled pass or the same command continues it"
 
 
 def _undone(context: ChatContext, row: Record) -> str:
@@ -112,19 +115,23 @@ def _undone(context: ChatContext, row: Record) -> str:
     opening = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""
     if row["account"] not in context.config.accounts:
-        return f"{opening}{why}; {context.name} has no such account any more: add it again, and purge it up to {day} to go on"
+        return (
+            f"{opening}{why}; {context.name} no longer has this account: add it again, and purge it up to {day} to "
+            "continue"
+        )
     account = context.config.accounts[row["account"]]
-    next_step = f"purge it again up to {day} to go on"
+    next_step = f"purge it again up to {day} to continue"
     if account.keep is None or day <= day_before(datetime.now(UTC), account.keep, context.config.zone):
         return f"{opening}{why}; {next_step}"
     if not getattr(account, row["store"]):
         # No scheduled pass purges this store.
         return (
-            f"{opening}{why}; {next_step}: what its `keep` has stay until {day + account.keep} goes with it"
+            f"{opening}{why}; {next_step}: this also deletes chats that its `keep` would keep until "
+            f"{day + account.keep}"
         )
     return (
-        f"{opening}{why}; by its `keep` of now that goes on by schedule on {day + account.keep}, and a purge by hand up to "
-        f"{day} would take sooner what is to stay until then"
+        f"{opening}{why}; with its present `keep` the schedule continues it on {day + account.keep}; a purge by hand "
+        f"up to {day} would delete chats before that day"
     )
 
 

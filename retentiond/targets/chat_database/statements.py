@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from retentiond.adapters.postgres import Conn
     from retentiond.targets.chat_database.layout import Entity
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _LONGEST: Final = 63  # bytes; PostgreSQL truncates a longer name, which may be another table
 
-SQL: Final = named_queries(__package__, "purge.sql")
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 _PARAMETER: Final = re.compile(r"\$([a-z_]+)")
 
@@ -35,7 +33,7 @@ def quoted(name: str) -> str:
     """
     if not name or "\0" in name or len(name.encode(errors="surrogatepass")) > _LONGEST:
         raise UsageError(
-            f"`{printable(name)}` is no name that PostgreSQL keeps whole; write one of 1 to {_LONGEST} bytes"
+            f"`{printable(name)}` is not a name that PostgreSQL accepts unchanged; use 1 to {_LONGEST} bytes"
         )
     if _PLAIN.fullmatch(name):
         return f'"{name}"'
@@ -46,7 +44,7 @@ def literal(text: str) -> str:
     """Return a text as a constant that consists of letters, digits and escapes only, as in `quoted`."""
     if "\0" in text:
         raise UsageError(
-            f"`{printable(text)}` has a zero character, which no text in PostgreSQL has; correct it"
+            f"`{printable(text)}` has a zero character, which PostgreSQL cannot store; correct it"
         )
     return "U&'" + "".join(char if _PLAIN.fullmatch(char) else _escape(char) for char in text) + "'"
 
@@ -79,12 +77,6 @@ def bind(statement: str, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
         return f"${names.index(match[1]) + 1}"
 
     return _PARAMETER.sub(number, statement), [values[name] for name in names]
-
-
-async def may_count_rows(connection: Conn, schema: str, table: str, columns: Sequence[str]) -> bool | None:
-    """Return whether this role may read these columns; None if there is no such table."""
-    readable: bool | None = await connection.fetchval(SQL["may_count_rows"], schema, table, columns)
-    return readable
 
 
 async def fetch(connection: Conn, statement: str, values: Mapping[str, Any]) -> list[Any]:

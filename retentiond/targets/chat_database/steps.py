@@ -83,12 +83,12 @@ class ChatSteps:
 
     def _refuse_store_errors(self) -> None:
         """End a purge by hand before it begins, so that the administrator can repair the store or leave it out."""
-        for name, fault in self._stores.faults.items():
-            if isinstance(fault, RefusedError):
+        for name, error in self._stores.errors.items():
+            if isinstance(error, RefusedError):
                 for purge in self.purges:
-                    purge.report.stores[name] = StoreReport("refused", refused=fault.refusal)
-        for fault in self._stores.faults.values():
-            raise fault
+                    purge.report.stores[name] = StoreReport("refused", refused=error.refusal)
+        for error in self._stores.errors.values():
+            raise error
 
     async def sweep(self) -> None:
         """Create the missing indexes, or refuse the pass without them."""

@@ -73,7 +73,10 @@ class UnknownIds:
         """Return a sentence about them; empty without such chats."""
         if not self.count:
             return ()
-        text = f"{self.count} chats have an id that cannot be compared with those of the database (such as {self.example}), and stay"
+        text = (
+            f"{self.count} chats have an ID that cannot be compared with the database (for example {self.example}), "
+            "and are kept"
+        )
         return (text,)
 
 
@@ -229,19 +232,19 @@ class StayingRows:
         sentences: list[str] = []
         if self.with_files and by_message:
             sentences.append(
-                f"{self.with_files} {self.noun} of chats that keep messages with files stay: their kinds are not "
-                "all in `text_kinds`, or they name another chat that stays"
+                f"{self.with_files} {self.noun} of chats that keep messages with files are kept: not all of their "
+                "kinds are in `text_kinds`, or they name another kept chat"
             )
         elif self.with_files:
             sentences.append(
-                f"{self.with_files} {self.noun} of chats that keep messages with files stay whole, with data that the "
-                "database no longer has"
+                f"{self.with_files} {self.noun} of chats that keep messages with files are kept completely, with "
+                "data that the database no longer has"
             )
         several = max(self.several, self.apart)
         if several:
             at_least = "at least " if self.apart else ""
             sentences.append(
-                f"{at_least}{several} {self.noun} name several chats, and stay: not all of these chats are missing from the "
-                "database, or they were too many to be compared at once"
+                f"{at_least}{several} {self.noun} name several chats, and are kept: not all of these chats are "
+                "missing from the database, or they were too many to be compared at once"
             )
         return tuple(sentences)

@@ -36,10 +36,10 @@ _KINDS: Final[tuple[tuple[tuple[type[BaseException], ...], str, str], ...]] = (
     (
         (TimeoutError,),
         "did not answer in time",
-        "look at its load, and for a firewall or proxy on the way that drops what it is sent; then try again",
+        "check its load, and whether a firewall or proxy drops its packets; then try again",
     ),
 )
-_OTHER: Final = ("was lost", "look into its log for the reason, and at the network to it, then try again")
+_OTHER: Final = ("was lost", "check its log and the network to it, then try again")
 _FIRST: Final = 0.1
 GRACE: Final = 5.0
 """Seconds to wait for an answer after a stop is requested; a silent server never answers."""

@@ -32,8 +32,8 @@ Q = TypeVar("Q")
 
 _LOOKS: Final = 5
 """The most passes over a store whose servers or indices change meanwhile."""
-_GOES_ON: Final = "run it again, and it goes on"
-_STOPPED: Final = f"asked to stop; {_GOES_ON}"
+_GOES_ON: Final = "run it again to continue"
+_STOPPED: Final = f"stopped on request; {_GOES_ON}"
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ async def purge_store(engine: Engine[Q], progress: Progress) -> StoreReport:
     except RefusedError as refused:
         return StoreReport("refused", refused=refused.refusal)
     except StoppedError:
-        return StoreReport("interrupted", error="asked to stop before it began; run it again")
+        return StoreReport("interrupted", error="stopped before it began; run it again")
     except UnreachableError as lost:
         shards = engine.known_shards()
         if not shards:
@@ -286,7 +286,7 @@ class _Deletion(Generic[Q]):
             if not await self._engine.again(error):
                 return
         raise error or DeletionError(
-            "the deletion failed on the server: the indices behind the name change again and again"
+            "the deletion failed on the server: the indices behind the name keep changing"
         )
 
     async def _delete_each_portion(self) -> None:
@@ -316,10 +316,14 @@ class _Deletion(Generic[Q]):
         at_least = tally.at_least or tally.under_way or (self._broken_off and by_difference)
         if self._error is not None and at_least and (self._broken_off or not by_difference):
             reason = self._error.removesuffix(f"; {_GOES_ON}")
-            self._error = f"{reason}; more {self._engine.noun} may be gone than were counted: {_GOES_ON}"
+            self._error = (
+                f"{reason}; more {self._engine.noun} may have been deleted than were counted: {_GOES_ON}"
+            )
         if not self._broken_off and self._refused is None:
             if self._error is None and self._left:
-                self._fail(f"{self._left} {self._engine.noun} are left, or came in meanwhile; run it again")
+                self._fail(
+                    f"{self._left} {self._engine.noun} are left, or were added meanwhile; run it again"
+                )
             if missing is not None:
                 self._fail(missing)
         shards = await self._engine.shards(done=self._error is None and self._refused is None)

@@ -13,7 +13,7 @@ from retentiond.model.text import printable
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.catalogue import naming_keys
 from retentiond.targets.chat_database.kinds import compared_as_numbers, files_of, say_numbers
-from retentiond.targets.chat_database.statements import SQL, quoted
+from retentiond.targets.chat_database.statements import quoted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -120,15 +120,15 @@ async def check_kinds(connection: Conn, tree: Tree, values: Mapping[str, Any]) -
     ):
         return
     name, files = found
-    statement = tree.fill(SQL["other_kind"], table=tree.table(name), kind=quoted(files.column))
+    statement = tree.statement("other_kind", table=tree.table(name), kind=quoted(files.column))
     other = await statements.fetchval(connection, statement, values)
     if other is not None:
         finding = f"{printable(tree.layout.table(name))}.{printable(files.column)} has `{printable(other)}`"
         hint = (
-            f"{finding}, and no row has {' or '.join(files.values)}, by which the layout tells messages with files: correct "
-            "the `values` of its `files`, or say --delete-file-messages"
+            f"{finding}, and no row has {' or '.join(files.values)}, the kinds of messages with files in the layout: "
+            "correct the `values` of its `files`"
         )
-        raise RefusedError(Refusal("layout", finding, "the kinds that the layout names", hint))
+        raise RefusedError(Refusal("layout", finding, "the kinds in the layout", hint))
 
 
 async def check_keys(connection: Conn, tree: Tree) -> None:
@@ -136,9 +136,9 @@ async def check_keys(connection: Conn, tree: Tree) -> None:
     for name, key in naming_keys(tree.layout):
         if name not in tree.catalogue.unproven or name not in (*tree.entities, *tree.shared):
             continue
-        statement = tree.fill(SQL["twice"], table=tree.table(name), key=quoted(key))
+        statement = tree.statement("twice", table=tree.table(name), key=quoted(key))
         twice = await connection.fetchval(statement)
         if twice is not None:
             finding = f"{printable(tree.layout.table(name))}.{printable(key)} is {printable(twice)} in more than one row"
-            hint = f"{finding}, and one could be deleted for the other: name a unique column as `key`"
-            raise RefusedError(Refusal("layout", finding, "a key that names one row", hint))
+            hint = f"{finding}, and the wrong one could be deleted: name a unique column as `key`"
+            raise RefusedError(Refusal("layout", finding, "a key that identifies one row", hint))

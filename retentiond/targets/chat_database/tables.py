@@ -7,10 +7,11 @@ from datetime import UTC, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.targets.chat_database.catalogue import Reference, references
 from retentiond.targets.chat_database.judgement import Judgement, has_files
 from retentiond.targets.chat_database.kinds import NUMBERS, compared_as_numbers, files_of
-from retentiond.targets.chat_database.statements import SQL, column, fill, of_entity, quoted, relation
+from retentiond.targets.chat_database.statements import column, fill, of_entity, quoted, relation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.judgement import Holds
     from retentiond.targets.chat_database.layout import Layout
 
+_SQL: Final = named_queries(__package__, "purge.sql")
 BY_KEYS: Final = "= ANY($keys::{top_key_type}[])"
 """Among the chats of a batch."""
 
@@ -94,13 +96,13 @@ class Tree:
 
     def statement(self, name: str, **places: str) -> str:
         """Return a statement on the top rows, filled with these names too."""
-        return self.fill(SQL[name], **places)
+        return self.fill(_SQL[name], **places)
 
     def of_entity(self, name: str, entity: str, among: str = BY_KEYS, *, keep_files: bool = False) -> str:
         """Return a statement on an entity's rows that belong to chats; `among` says to which."""
         key = self.layout.entities[entity].key
-        return self.fill(
-            SQL[name],
+        return self.statement(
+            name,
             table=self.table(entity),
             rows=self.rows(entity, among, keep_files=keep_files),
             **({"key": quoted(key)} if key else {}),
@@ -113,7 +115,7 @@ class Tree:
 
     def of_shared(self, name: str, shared: str) -> str:
         """Return a statement on an entity that chats may share."""
-        return self.fill(SQL[name], **self.places_of_shared(shared))
+        return self.statement(name, **self.places_of_shared(shared))
 
     def places_of_shared(self, shared: str) -> dict[str, str]:
         """Return the names of an entity that chats may share."""
@@ -127,8 +129,8 @@ class Tree:
 
     def of_reference(self, name: str, reference: Reference) -> str:
         """Return a statement on the rows that refer to deleted rows."""
-        return self.fill(
-            SQL[name],
+        return self.statement(
+            name,
             table=self.table(reference.child),
             column=quoted(reference.column),
             key_type=self.key_type(reference.parent),
@@ -220,7 +222,7 @@ class Tree:
         name = self.layout.entities[self.top].visitor or ""
         kind = self.catalogue.types[self.top][name]
         exactly = "" if kind in NUMBERS else f"AND {column('t', name)}::text = $visitor::text"
-        return fill(SQL["of_visitor"], {"visitor": quoted(name), "visitor_type": kind, "exactly": exactly})
+        return fill(_SQL["of_visitor"], {"visitor": quoted(name), "visitor_type": kind, "exactly": exactly})
 
     @cached_property
     def _places(self) -> dict[str, str]:
@@ -235,7 +237,7 @@ class Tree:
         if self.of_visitor:
             of_account = f"{of_account} {self._of_visitor}"
             # One visitor's chats have few rows: look them up by chat instead of reading the whole table.
-            judged["hanging_as_a_whole"] = judged["hanging_by_chat"]
+            judged["all_child_rows"] = judged["child_rows_by_chat"]
         return {
             "survey": f"pg_temp.{quoted(self.survey)}",
             "top": self.table(self.top),

@@ -66,8 +66,8 @@ class Throttle:
                 get_logger().warning("replica_behind", replica=named, lag=lag, reason=str(delay))
             if waited >= PATIENCE:
                 raise UnreachableError(
-                    f"{delay.reason}, and the purge waited an hour for it; {delay.next_step}, then run the purge again: "
-                    "it goes on where it is"
+                    f"{delay.reason}, and the purge waited an hour for it; {delay.next_step}, then run the purge "
+                    "again to continue"
                 )
             await self.stop.wait(POLL)
             waited += timedelta(seconds=POLL)

@@ -15,6 +15,7 @@ from retentiond.model.text import printable
 from retentiond.model.usage import NOT_KNOWN, UsageRow, key_of, with_rest
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
+from retentiond.targets.chat_database.refused_tables import may_count_rows
 from retentiond.targets.chat_database.statements import quoted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.context import ChatContext
 
-SQL: Final = named_queries(__package__, "usage.sql")
+_SQL: Final = named_queries(__package__, "usage.sql")
 _MOST_MONTHS: Final = 100_000
 """More months than there can be up to now."""
 
@@ -74,7 +75,7 @@ async def _divided(
 ) -> tuple[dict[str, int], int]:
     """Return the chats of an account by key, and all of them."""
     tree, department = account.chats.tree, context.layout.root.department or ""
-    places = {"division": SQL[f"by_{by}"]}
+    places = {"division": _SQL[f"by_{by}"]}
     if by == "department":
         await _check_department(context, connection, account.schema, department)
         places["department"] = quoted(department)
@@ -84,7 +85,7 @@ async def _divided(
         # Months are summed over all accounts, so all of them are needed; they are few.
         prefix, top = "", _MOST_MONTHS
     values = account.chats.values | {"top": top, "until": datetime.now(UTC) + timedelta(days=1)}
-    rows = await statements.fetch(connection, tree.fill(SQL["divided"], **places), values)
+    rows = await statements.fetch(connection, tree.fill(_SQL["divided"], **places), values)
     found = {NOT_KNOWN if row["key"] is None else key_of(prefix + row["key"]): row["items"] for row in rows}
     return found, rows[0]["total"] if rows else 0
 
@@ -92,7 +93,7 @@ async def _divided(
 async def _check_department(context: ChatContext, connection: Conn, schema: str, department: str) -> None:
     """Raise UnreachableError where the column is missing, or not readable: a purge does not need it."""
     table = context.layout.table(context.layout.chat)
-    if not await statements.may_count_rows(connection, schema, table, [department]):
+    if not await may_count_rows(connection, schema, table, [department]):
         column = f"{printable(table)}.{printable(department)}"
         raise UnreachableError(
             f"the column of departments, {column}, is missing, or this role may not read it; let the role read it, or name "

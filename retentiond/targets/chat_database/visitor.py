@@ -36,7 +36,7 @@ LONGEST_ID: Final = 500
 LONGEST_REASON: Final = 1000
 _TEXTS: Final = frozenset({"text", "character varying", "character", "bpchar", "name", "citext"})
 _NOT_FILLED: Final = frozenset({"0", "00000000-0000-0000-0000-000000000000"})
-_NO_VISITOR: Final = "zero, and a UUID of zeros, stand for chats without a visitor, not for a person; name the ID of one visitor"
+_NO_VISITOR: Final = "zero and the nil UUID mean a chat without a visitor; name the ID of one visitor"
 
 
 @dataclass(slots=True)
@@ -186,14 +186,14 @@ async def check_visitor(
         raise UsageError(f"{where}, cannot be compared with an ID; name a column of numbers, text or uuid")
     held = await held_as(connection, erasure.visitor, kind)
     if held is None:
-        raise UsageError(f"{where}, cannot hold this ID; write the ID as it stands there")
+        raise UsageError(f"{where}, cannot hold this ID; write the ID as the column has it")
     if kind in NUMBERS and "." in held and "e" not in held:
         # Numbers are compared as such, whatever their spelling: 5.0 is the visitor 5, and 0.0 is no visitor.
         held = held.rstrip("0").rstrip(".")
     if held in {"0", "-0"}:
         raise UsageError(_NO_VISITOR)
     if held != erasure.visitor:
-        raise UsageError(f"{where}, has this ID in another spelling; write the ID as it stands there")
+        raise UsageError(f"{where}, has this ID in another spelling; write the ID as the column has it")
 
 
 def refusal_of(
@@ -217,7 +217,7 @@ def refusal_of(
             "max_items",
             chats,
             MOST_CHATS,
-            "so many chats are not those of one person; look whether this ID stands for one visitor",
+            "one person does not have so many chats; check that this is the ID of one visitor",
         )
     if chats and not judged and not request.chats and not request.erasure.even_under_floor:
         return Refusal(

@@ -181,7 +181,7 @@ async def test_documents_of_several_chats_of_which_one_stays_are_counted(
     for purge_id, dry_run in ((None, True), (1, False)):
         report = await chats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run))
         assert (report.rows, report.kept) == (3, {"several_chats": 2})
-        assert any(text.startswith("2 documents name several chats, and stay") for text in report.waiting)
+        assert any(text.startswith("2 documents name several chats, and are kept") for text in report.waiting)
     # Where their chats are looked up apart, a document is counted with the first of them, or at least once.
     monkeypatch.setattr(portions, "_MOST_CHATS", 1)
     report = await chats.purge(Purge("acme", CUTOFF, chats=known))

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 _SILENT: Final = "it cannot be reached"
-_READ_ONLY: Final = "it takes no writes: it has lost its Keeper"
+_READ_ONLY: Final = "it accepts no writes: it has lost its Keeper"
 
 _NO_SUCH_PART: Final = 232
 _TOO_LARGE_TO_DROP: Final = 359
 _BROKEN_OFF: Final = frozenset({159, 394})
-"""The request was ended by the server or an administrator; the mutation may be recorded all the same."""
+"""Error codes of a request that the server or an administrator ended; its mutation may be recorded all the same."""
 
 
 class Cluster:
-    """Asks the servers of one cluster, and knows which of them answer.
+    """Queries the servers of one cluster, and keeps track of those that answer.
 
-    A query is asked of all first; where one does not answer, it is asked again of those that do, as long as each shard has
-    one of them. What is missing then is in `tally.missed`.
+    A query goes to all servers first. If one does not answer, the query is repeated on those that do, as long as each shard
+    has one of them; `tally.missed` has the others.
     """
 
     def __init__(self, servers: Servers, relations: Relations, name: str) -> None:
@@ -47,7 +47,7 @@ class Cluster:
 
     @property
     def several(self) -> bool:
-        """Whether there is another URL to go over to."""
+        """Whether there is another URL to switch to."""
         return self._servers.several
 
     def heed(self, stop: Stop) -> None:
@@ -55,11 +55,11 @@ class Cluster:
         self._servers.heed(stop)
 
     async def learn(self) -> Refusal | None:
-        """Learn the servers of the cluster, and which have copies of the same rows; return why it cannot be purged."""
+        """Read the servers of the cluster, and which have copies of the same rows; return a reason to refuse the purge."""
         nodes = await self._nodes(self._servers)
         async for other in self._servers.others():
             if _named(await self._nodes(other)) != _named(nodes):
-                # With two clusters of one name, a purge of one would be reported as a purge of both.
+                # If two clusters had one name, a purge of one would be reported as a purge of both.
                 return Refusal(
                     StoreLimit("clickhouse_cluster"),
                     "`url` lists servers of several clusters",
@@ -80,9 +80,7 @@ class Cluster:
         names = [node.name for node in nodes if node.number in lacking]
         if not names:
             return None
-        hint = (
-            "make the table on each server of the cluster, or set `cluster` to one whose servers all have it"
-        )
+        hint = "create the table on each server of the cluster, or set `cluster` to one whose servers all have it"
         value = printable(f"no such table on {', '.join(names)}", 300)
         return Refusal(StoreLimit("clickhouse_cluster"), value, None, hint)
 
@@ -116,25 +114,25 @@ class Cluster:
         return only_value(await self.rows(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
-        """Send a statement that is no query, once."""
+        """Send a statement other than a query, once."""
         return await self._servers.do(statement, parameters)
 
     async def insist(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement that may arrive twice, until a server answers it."""
         return await self._servers.insist(statement, parameters)
 
-    async def count(self, meant: Condition, *, tallied: bool = False) -> int:
-        """Count rows, each once however many replicas have it; a shard that does not answer is an UnreachableError.
+    async def count(self, condition: Condition, *, tallied: bool = False) -> int:
+        """Count rows, each once for all replicas; raise UnreachableError for a shard that does not answer.
 
-        Where it is `tallied`, rows that are missing since the last such count are gone.
+        With `tallied`, rows that are missing since the last tallied count are deleted.
         """
-        rows = await self._relations.rows(self, "count_copies", meant)
+        rows = await self._relations.rows(self, "count_copies", condition)
         self._require_each_shard()
         left = {int(row["_shard_num"]): int(row["count()"]) for row in rows}
         return self.tally.counted(left) if tallied else self.tally.count(left)
 
     def error(self, *, planned: bool = False) -> str | None:
-        """Report the servers that were away since the round began; None if all answered."""
+        """Describe the servers that were away since the round began; None if all answered."""
         if not self.tally.missed:
             return None
         named = [
@@ -145,17 +143,15 @@ class Cluster:
         away = ", ".join(map(printable, named))
         if planned:
             return f"not all servers answer: {away}; a purge is not finished before they do"
-        return (
-            f"the purge is done on the other servers, and not on {away}; start what is down, and run it again"
-        )
+        return f"the purge is done on all servers except {away}; start them, and run it again"
 
     def _require_each_shard(self) -> None:
         dead = self.tally.dead_shards()
         if dead:
             named = ", ".join(f"shard {shard} ({', '.join(self._servers_of(shard))})" for shard in dead)
             raise UnreachableError(
-                f"ClickHouse's cluster {self._name} cannot be reached as a whole: no server of {printable(named, 500)} "
-                "answers and takes writes; start one, and run it again"
+                f"ClickHouse's cluster {self._name} cannot be reached as a whole: no server of "
+                f"{printable(named, 500)} answers and accepts writes; start one, and run it again"
             )
 
     def _servers_of(self, shard: str) -> Iterable[str]:
@@ -168,14 +164,14 @@ class Cluster:
         return clusters.get(name, ())
 
     async def _admit(self, server: Server) -> None:
-        """Refuse a server to which the cluster is another one: the numbers of its servers would be others."""
+        """Refuse a server that defines the cluster differently: it would number the servers differently."""
         if _named(await self._nodes(server)) != _named(self.tally.nodes):
             raise UnreachableError(self._other_cluster())
 
     def _other_cluster(self) -> str:
         return (
-            f"a server of `url` knows other servers as the cluster {self._name}; give all of them the same "
-            "`remote_servers`, or name one URL"
+            f"the servers of `url` define the cluster {self._name} differently; give all of them the same "
+            "`remote_servers`, or use one URL"
         )
 
 
@@ -184,21 +180,21 @@ def _named(nodes: Sequence[Node]) -> list[tuple[int, str]]:
 
 
 def _shards(nodes: Sequence[Node], replicas: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Return the shard of each server. Replicas of one path are one shard, even in a cluster that lists them as several."""
+    """Return the shard of each server. Replicas of one path are one shard, even if the cluster lists them as several."""
     shards = {node.number: str(node.shard) for node in nodes}
     by_path: dict[str, list[Mapping[str, Any]]] = {}
     for row in replicas:
         by_path.setdefault(row["zookeeper_path"], []).append(row)
     for rows in by_path.values():
         numbers = sorted(int(row["node"]) for row in rows)
-        # More than there are replicas: shards with a Keeper each may use one path.
+        # With more servers than replicas, the path is in use on several shards, each with its own Keeper.
         if len(numbers) <= max(int(row["total_replicas"]) for row in rows):
             shards |= dict.fromkeys(numbers, shards[numbers[0]])
     return shards
 
 
-class MeantRows:
-    """The rows of one table that fit a condition, on one server or on those of a cluster."""
+class TableRows:
+    """The rows of one table, on one server or on the servers of a cluster."""
 
     def __init__(self, server: Servers | Cluster, relations: Relations) -> None:
         self.server = server
@@ -215,24 +211,24 @@ class MeantRows:
         """Return the one value of a query on the table."""
         return await self.relations.value(self.server, name, condition, **parameters)
 
-    async def count(self, meant: Condition, *, tallied: bool = False) -> int:
-        """Count them; a count that is `tallied` shows how far each shard of a cluster is."""
+    async def count(self, condition: Condition, *, tallied: bool = False) -> int:
+        """Count rows; with `tallied`, the count is the progress of each shard of a cluster."""
         if self.cluster is not None:
-            return await self.cluster.count(meant, tallied=tallied)
-        return int(await self.value("count", meant))
+            return await self.cluster.count(condition, tallied=tallied)
+        return int(await self.value("count", condition))
 
-    async def partitions(self, meant: Condition) -> dict[str | None, int]:
-        """Return the partitions that hold some, and how many; None for a table without any, whose parts are all one."""
-        rows = await self.ask("partitions", meant)
+    async def partitions(self, condition: Condition) -> dict[str | None, int]:
+        """Return the number of rows by partition; the partition is None in a table without partitions."""
+        rows = await self.ask("partitions", condition)
         return {
             None if row["_partition_id"] == "all" else row["_partition_id"]: int(row["_matching"])
             for row in rows
         }
 
-    async def delete(self, meant: Condition, partition: str | None, mark: str) -> None:
+    async def delete(self, condition: Condition, partition: str | None, mark: str) -> None:
         """Send the mutation that deletes these rows of a partition; the list of mutations shows whether it was recorded."""
-        statement = self.relations.statement("delete", condition=meant, partition=partition)
-        parameters = self.relations.parameters(meant, mark=mark, partition=partition or "")
+        statement = self.relations.statement("delete", condition=condition, partition=partition)
+        parameters = self.relations.parameters(condition, mark=mark, partition=partition or "")
         try:
             await self.server.do(statement, parameters)
         except ServerError as error:
@@ -240,29 +236,28 @@ class MeantRows:
                 raise
 
     async def drop_whole_parts(
-        self, meant: Condition, begin_drop: Callable[[str, int], Awaitable[None]]
+        self, condition: Condition, begin_drop: Callable[[str, int], Awaitable[None]]
     ) -> AsyncIterator[int]:
-        """Drop the parts of which every row is meant: without rewriting, since they hold no other rows; yield the number of rows of each.
+        """Drop the parts in which every row fits the condition, which needs no rewriting; yield the rows of each.
 
-        `begin_drop` is called with a part and its rows before that part is dropped.
-
-        A part never changes under its name. A partition does: rows may come into it between the count and the drop.
+        `begin_drop` is called with a part and its rows before that part is dropped. A part never changes under its name; a
+        partition may get rows between the count and the drop.
         """
         if self.cluster is not None or await self.value("patched"):
             return
-        for row in await self.ask("parts", meant):
+        for row in await self.ask("parts", condition):
             await begin_drop(row["part"], int(row["rows"]))
             yield int(row["rows"]) if await self._drop(row["part"]) else 0
 
     async def has_part(self, part: str) -> bool:
-        """Tell whether a part is there under this name; one that was merged has another."""
+        """Return whether a part of this name exists; a merged part has another name."""
         return bool(await self.value("has_part", part=part))
 
     async def _drop(self, part: str) -> bool:
         try:
             await self.server.do(self.relations.statement("drop_part"), self.relations.parameters(part=part))
         except ServerError as error:
-            # It was merged meanwhile, or is too large to be dropped: then its rows are deleted.
+            # If it was merged meanwhile, or is too large to be dropped, its rows are deleted instead.
             if error.code not in {_NO_SUCH_PART, _TOO_LARGE_TO_DROP}:
                 raise
             return False

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS: Final = 15
 _WELCOME_SECONDS: Final = 60
-"""For the first answers, which depend on the server alone: a server that takes longer accepts connections without answering."""
+"""For the first answers, which are quick: a server that takes longer accepts connections without answering."""
 _ANSWER_SECONDS: Final = 900
-"""A count over a large table takes its time; a mutation is never waited for in a request."""
+"""A count over a large table takes long; no request waits for a mutation."""
 _ANSWER_SIZE: Final = 4_000_000
 """Bytes of an answer that the server keeps in memory."""
 _SETTINGS: Final = {
-    # The official default, and not everybody's: a mutation is written down, and followed by us.
+    # The official default, but not that of every server: a mutation is only recorded, and then polled.
     "mutations_sync": 0,
-    # A count that leaves out a shard, or ends early, would be too small.
+    # A count without a shard, or one that ends early, would be too small.
     "skip_unavailable_shards": 0,
     "limit": 0,
     "read_overflow_mode": "throw",
@@ -36,7 +36,7 @@ _SETTINGS: Final = {
     "result_overflow_mode": "throw",
     "group_by_overflow_mode": "throw",
 }
-"""Settings on which correct answers depend, sent each time: the profile of a user may differ."""
+"""Settings that correct answers need, sent with each request: the profile of a user may have others."""
 _YOUNG_SETTINGS: Final = {
     # Count the stored rows: all versions, without hidden ones, with those that a mutation has yet to delete.
     "apply_mutations_on_fly": 0,
@@ -44,7 +44,7 @@ _YOUNG_SETTINGS: Final = {
     "apply_patch_parts": 1,
     "final": 0,
 }
-"""The same for settings that older servers do not know, and would refuse."""
+"""More of these settings, which older servers do not know and would refuse."""
 _KNOWN: Final = "SELECT name FROM system.settings WHERE name IN {names:Array(String)}"
 _KNOWN_MODE: Final = (
     "SELECT name FROM system.settings WHERE name = 'distributed_ddl_output_mode' "
@@ -64,20 +64,20 @@ _FRAMES: Final = (
     re.compile(r"\s*\(for url [^()\s]{0,300}\)\s*\Z"),
     re.compile(r"\s*\(version [^()]{0,80}(?:\([^()]{0,80}\))?[^()]{0,80}\)\s*\Z"),
 )
-"""What stands around the server's words: the client's prefix, the number of the error, the version and the URL."""
+"""Text around the server's message: the client's prefix, the number of the error, the version and the URL."""
 _NEXT: Final = {
     159: "allow this user more time (max_execution_time), and run it again",
     202: "wait until it has less to do, or raise max_concurrent_queries, and run it again",
     241: "allow it more memory (max_memory_usage, max_server_memory_usage), and run it again",
     243: "make room on its disk, and run it again",
     497: "grant that to this user, and run it again",
-    692: "see what holds the table's other mutations up (system.mutations), and run it again",
+    692: "find out what blocks the table's other mutations (system.mutations), and run it again",
     774: "make the table writable, and run it again",
 }
 
 
 def said(text: str) -> str:
-    """Return what the server said, without what its client and itself put around it, on one line."""
+    """Return the message of the server on one line, without prefixes and suffixes."""
     for frame in _FRAMES:
         text = frame.sub("", text, count=1)
     return sentence(text, 500)
@@ -99,7 +99,7 @@ class ServerError(StoreError):
 def only_value(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return the one value of an answer; raise ServerError for an answer without rows."""
     if not rows:
-        raise ServerError("it answered a question with nothing", None)
+        raise ServerError("it sent an empty answer", None)
     return next(iter(rows[0].values()))
 
 
@@ -108,7 +108,7 @@ class PartUnreachableError(UnreachableError):
 
 
 class Server:
-    """Asks ClickHouse; a server that cannot be reached is an UnreachableError, what it refuses a ServerError."""
+    """A connection to one server; raises UnreachableError for a lost server, and ServerError for a refusal."""
 
     def __init__(self, client: Any, url: str) -> None:
         self._client = client
@@ -117,20 +117,20 @@ class Server:
         self._settings: dict[str, Any] = dict(_SETTINGS)
 
     async def learn(self) -> None:
-        """Read which settings the server knows, to send those, too."""
+        """Read the settings that the server knows, to send these, too."""
         rows = await self.rows(_KNOWN, {"names": list(_YOUNG_SETTINGS)})
         self._settings |= {row["name"]: _YOUNG_SETTINGS[row["name"]] for row in rows}
         if await self.rows(_KNOWN_MODE, _ON_CLUSTER):
             self._settings |= _ON_CLUSTER
 
     def heed(self, stop: Stop) -> None:
-        """From now on end a query with StoppedError as soon as a stop is requested, and other statements soon after."""
+        """End each following query with StoppedError when a stop is requested, and other statements soon after."""
         self._stop = stop
 
     async def rows(
         self, statement: str, parameters: Mapping[str, Any], *, strict: bool = True
     ) -> list[dict[str, Any]]:
-        """Return the rows of a query; one that is not strict leaves out the servers of a cluster that do not answer."""
+        """Return the rows of a query; without `strict` from the servers of a cluster that answer."""
         settings = self._settings | _READING | {"skip_unavailable_shards": int(not strict)}
         query = self._client.query(statement, parameters=dict(parameters), settings=settings)
         with _reaching(self._url):
@@ -142,8 +142,8 @@ class Server:
         return only_value(await self.rows(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
-        """Send a statement that is no query, once; return what the server says to it."""
-        # Not by the client's `command`, which puts the ids of all chats into the URL.
+        """Send a statement other than a query, once; return the answer."""
+        # The client's `command` would put the IDs of all chats into the URL.
         sent = self._client.raw_query(statement, parameters=dict(parameters), settings=self._settings)
         with _reaching(self._url):
             answer = await (sent if self._stop is None else self._stop.unless_asked(sent, GRACE))
@@ -152,7 +152,7 @@ class Server:
 
 @asynccontextmanager
 async def open_server(config: ClickHouseStore, url: str | None = None) -> AsyncIterator[Server]:
-    """Open a connection to one of the URLs, the first unless said; raises UnreachableError."""
+    """Open a connection to a URL, by default the first; raises UnreachableError."""
     from clickhouse_connect import get_async_client  # noqa: PLC0415 - an extra, loaded where it is asked for
 
     url = url or config.url[0]
@@ -169,9 +169,9 @@ async def open_server(config: ClickHouseStore, url: str | None = None) -> AsyncI
                 proxy_path=parts.path.strip("/"),
                 connect_timeout=_CONNECT_SECONDS,
                 send_receive_timeout=_ANSWER_SECONDS,
-                # Or the server keeps it in a file until it is whole, and a full disk leaves little or nothing of it.
+                # Otherwise the server collects the answer in a file, and a full disk would truncate it.
                 settings={"buffer_size": _ANSWER_SIZE},
-                # Ids of chats are many, and no URL is long enough for them.
+                # The IDs of many chats are too long for a URL.
                 form_encode_query_params=True,
             )
     server = Server(client, url)
@@ -186,18 +186,18 @@ async def open_server(config: ClickHouseStore, url: str | None = None) -> AsyncI
 
 @contextmanager
 def _welcomed(url: str) -> Iterator[None]:
-    """Turn a refusal at the first connection into an UnreachableError that says so."""
+    """Turn a refusal at the first connection into an UnreachableError."""
     try:
         yield
     except ServerError as error:
         if error.code in _STRANGERS:
             reason = f"refused the login: {error}; check `user` and `password`"
         else:
-            reason = f"refused the first question: {error}; {_NEXT.get(error.code or 0, 'see its log, and run it again')}"
+            reason = f"refused the first query: {error}; {_NEXT.get(error.code or 0, 'see its log, and run it again')}"
         raise UnreachableError(f"ClickHouse at {url} {reason}") from error
 
 
-class _reaching:  # noqa: N801 - used as a function is
+class _reaching:  # noqa: N801 - used like a function
     """Turn the client's errors into ours."""
 
     def __init__(self, url: str) -> None:
@@ -216,12 +216,12 @@ class _reaching:  # noqa: N801 - used as a function is
         )
 
         if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
-            told = said(str(error))
+            message = said(str(error))
             if error.code in _PARTLY_AWAY:
                 raise PartUnreachableError(
-                    f"ClickHouse at {self._url} cannot reach all of its cluster, or its Keeper: {told}; start what it "
-                    "names, and run it again"
+                    f"ClickHouse at {self._url} cannot reach all servers of its cluster, or its Keeper: {message}; "
+                    "start them, and run it again"
                 ) from error
-            raise ServerError(told, error.code) from error
+            raise ServerError(message, error.code) from error
         if isinstance(error, ClickHouseError | OSError | TimeoutError):
             raise UnreachableError(f"ClickHouse at {self._url} {describe_outage(error)}") from error

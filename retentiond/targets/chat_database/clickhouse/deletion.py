@@ -1,8 +1,4 @@
-"""A purge of one table in ClickHouse: whole parts at once, then a mutation for each partition, followed to its end.
-
-`ALTER TABLE … DELETE` is only recorded by the server, has no ID, and is retried for ever. So each mutation has a mark
-in its condition, and is searched for before it is sent again. The server does not report how many rows it deleted.
-"""
+"""A purge of one table in ClickHouse: whole parts at once, then a mutation for each partition, followed to its end."""
 
 from __future__ import annotations
 
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retentiond.model.purge import ShardReport
-    from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
+    from retentiond.targets.chat_database.clickhouse.cluster import TableRows
     from retentiond.targets.chat_database.clickhouse.mutation import Mutation
     from retentiond.targets.chat_database.clickhouse.statements import Columns
     from retentiond.targets.chat_database.store import StoreName, StorePurge
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store_purge import Tally
 
 _READ: Final = ("mutations", "merges", "patched", "old_parts", "detached_parts", "readonly_replica")
-"""The questions of a purge that are tried before anything is sent that could not be followed to its end."""
+"""Queries of a purge that are tried first, so that no step is sent that could not be followed to its end."""
 _OLD: Final = (
     "old parts still hold the deleted rows; the server removes them by itself (old_parts_lifetime, usually 8 minutes, "
     "and its next cleaning)"
@@ -48,15 +44,15 @@ _DETACHED: Final = (
 )
 _FROZEN: Final = "parts are frozen in a backup on the server's disk, which was not reached: UNFREEZE it"
 _POLICY: Final = (
-    "lets this user see a part of the table: what it hides of the account is not counted, and may stay"
+    "shows this user only a part of the table: hidden rows of the account are not counted, and may remain"
 )
 _FILTER_LIMIT: Final = 200
-_VIEW: Final = "has rows of its own, which were made of these and stay"
+_VIEW: Final = "has rows of its own, made from these, which are kept"
 _BUFFER: Final = "may hold rows that are not in the table yet: OPTIMIZE TABLE flushes it, then purge again"
 
 
 class TablePurge(Engine[Condition]):
-    """One purge of a table, on one server or on those of a cluster."""
+    """One purge of a table, on one server or on the servers of a cluster."""
 
     name: ClassVar[StoreName] = "clickhouse"
     noun = "rows"
@@ -65,7 +61,7 @@ class TablePurge(Engine[Condition]):
 
     def __init__(
         self,
-        rows: MeantRows,
+        rows: TableRows,
         judge: Callable[[], Awaitable[Columns]],
         purge: StorePurge,
         patience: PollPolicy,
@@ -84,14 +80,14 @@ class TablePurge(Engine[Condition]):
         self._second_pass = False
 
     async def look(self) -> None:
-        """Judge the table and its servers, and try the questions of a purge."""
+        """Check the table and its servers, and try the queries of a purge."""
         if not EARLIEST <= self.purge.cutoff <= LATEST:
-            hint = "no column of ClickHouse holds such a date; name one from 1970 to 2105"
+            hint = "ClickHouse cannot store this date; use one from 1970 to 2105"
             value = self.purge.cutoff.isoformat()
             raise RefusedError(Refusal(StoreLimit("clickhouse_date"), value, None, hint))
         columns = await self._judge()
         self._portions = TablePortions(self._rows, columns, self.purge, by_date=self._by_date)
-        self._meant = self._portions.all
+        self._condition = self._portions.all
         if not self.purge.dry_run:
             await try_reading(self._rows)
 
@@ -100,27 +96,27 @@ class TablePurge(Engine[Condition]):
         return self._portions
 
     async def resume(self, notes: Mapping[str, Any], tally: Tally) -> None:
-        """Follow the step of these notes to its end: the server may have continued it."""
+        """Follow the step of these notes to its end, since the server may have continued it."""
         await self._note_frozen()
         mark, part = notes.get("mark"), notes.get("part")
-        self._meant = from_json(notes["meant"])
+        self._condition = from_json(notes["meant"])
         tally.left = int(notes["left"])
         rows = int(notes["rows"])
         if part and await self._rows.has_part(part):
-            # It is dropped as a whole or not at all.
+            # The part still exists, so nothing of it was dropped.
             pass
         elif mark and await self._follower.to_the_end(str(mark)) and self._cluster is None:
             tally.add_deleted(rows)
         else:
             try:
-                tally.counted_after_break(await self.count(self._meant), rows)
+                tally.counted_after_break(await self.count(self._condition), rows)
             except ServerError:
-                # The table has changed since, so that those rows cannot be named any more.
+                # The table has changed since, so that these rows cannot be counted.
                 tally.at_least = True
         await tally.note()
 
     async def begin_pass(self) -> None:
-        """Take note of the servers that are there, and of parts that are frozen."""
+        """Note the present servers and the frozen parts."""
         await self._note_frozen()
         if self._cluster is not None:
             if self._at_the_start is None:
@@ -133,24 +129,24 @@ class TablePurge(Engine[Condition]):
             self._frozen = await self._frozen_parts()
 
     async def open(self, portion: Condition) -> Condition:
-        """Begin with other rows."""
-        self._meant = portion
+        """Begin with the rows of a portion."""
+        self._condition = portion
         if self._cluster is not None:
             self._cluster.tally.expect()
         return portion
 
     async def count(self, portion: Condition) -> int:
-        """Count rows, and show how far each shard of a cluster is."""
+        """Count rows, as the progress of each shard of a cluster."""
         return await self._rows.count(portion, tallied=True)
 
     async def recount(self, portion: Condition, tally: Tally) -> None:
-        """Count the rows that a round has left; those missing since the last count are deleted."""
+        """Count the rows that a round has left; rows missing since the last count are deleted."""
         tally.counted(await self.count(portion))
         await self.publish()
         await tally.note()
 
     async def delete(self, portion: Condition, tally: Tally) -> bool:
-        """Do one round: whole parts at once, then a partition after the other."""
+        """Do one round: whole parts at once, then one partition after the other."""
         self._number += 1
 
         async def begin_drop(part: str, rows: int) -> None:
@@ -170,23 +166,22 @@ class TablePurge(Engine[Condition]):
                 tally.add_deleted(rows)
                 await tally.note()
             else:
-                # A missing mutation was killed, or is done and forgotten; or a server of a cluster has not
-                # received it yet.
+                # A missing mutation was killed, or is done and forgotten, or a server has not received it yet.
                 await self.recount(portion, tally)
         return True
 
     async def _begin(self, tally: Tally, **step: Any) -> None:
-        await tally.begin(**step, left=tally.left, meant=as_json(self._meant))
+        await tally.begin(**step, left=tally.left, meant=as_json(self._condition))
 
     async def _send(self, partition: str | None, mark: str, tally: Tally) -> None:
         try:
-            await self._rows.delete(self._meant, partition, mark)
+            await self._rows.delete(self._condition, partition, mark)
         except ServerError:
-            # It is refused at once, and nothing is written down.
+            # It is refused at once, and not recorded.
             await tally.note()
             raise
         except UnreachableError:
-            # It may be written down all the same: the next server is asked, and only what is not there is sent again.
+            # It may be recorded all the same: the next server is asked, and a missing mutation is sent again.
             if not self._rows.server.several:
                 raise
 
@@ -195,14 +190,14 @@ class TablePurge(Engine[Condition]):
             raise StoppedError
 
     async def settle(self, tally: Tally) -> str | None:
-        """Wait for parts that are still rewritten after a mutation was killed, and count the remaining rows."""
+        """Wait for parts that are still being rewritten after a mutation was killed, and count the remaining rows."""
         settled = await self._follower.settle()
         tally.at_least |= not settled
-        await self.recount(self._meant, tally)
+        await self.recount(self._condition, tally)
         return None if settled else "parts are still being rewritten, and more rows may be deleted with them"
 
     async def again(self, error: DeletionError | StoreError | None) -> bool:
-        """Tell whether servers of a cluster went away meanwhile and are back: they are purged once more."""
+        """Return whether servers of a cluster were away meanwhile and are back, and so are purged once more."""
         if error is not None:
             raise error
         if self._cluster is None:
@@ -215,7 +210,7 @@ class TablePurge(Engine[Condition]):
         return self._second_pass
 
     async def remarks(self, portions: Portions[Condition], *, planned: bool) -> list[str]:
-        """Report where rows of a purge remain: rows that no query returns may still be on the disk."""
+        """Describe rows that remain: rows that no query returns may still be on the disk."""
         if planned:
             away = None if self._cluster is None else self._cluster.error(planned=True)
             return [*portions.remarks(), *([away] if away is not None else [])]
@@ -227,7 +222,7 @@ class TablePurge(Engine[Condition]):
         }
         hidden = await self._rows.value("hidden", everything)
         if hidden:
-            # Where patch parts hide them, the mask does not know of them.
+            # The mask does not include rows that patch parts hide.
             erase = (
                 "OPTIMIZE TABLE … FINAL"
                 if await self._rows.value("patched")
@@ -245,37 +240,37 @@ class TablePurge(Engine[Condition]):
         return [*remarks, *portions.remarks()]
 
     async def _frozen_parts(self) -> int:
-        """Count the parts that a backup on the server's disk holds, too; a server that was started anew does not know."""
+        """Count the parts that are also in a backup on the server's disk; a restarted server does not know them."""
         return int(await self._rows.value("frozen_parts"))
 
     def missing(self) -> str | None:
-        """Say which servers of a cluster could not be purged."""
+        """Describe the servers of a cluster that could not be purged."""
         return None if self._cluster is None else self._cluster.error()
 
     async def publish(self) -> None:
-        """Report the state by shard and replica, of a cluster."""
+        """Publish the state of a cluster by shard and replica."""
         if self._cluster is not None:
             await self.purge.report_shards(self._cluster.tally.reports())
 
     def known_shards(self) -> tuple[ShardReport, ...]:
-        """Return the state by shard and replica, of a cluster."""
+        """Return the state of a cluster by shard and replica."""
         return () if self._cluster is None else self._cluster.tally.reports()
 
     async def shards(self, *, done: bool) -> tuple[ShardReport, ...]:
-        """Return the same; where nothing is left to do, the servers that answer are finished."""
+        """Return the final state; with `done`, the servers that answer are finished."""
         if done and self._cluster is not None:
             self._cluster.tally.finish()
         await self.publish()
         return self.known_shards()
 
     async def _note_mutations(self, mutations: Sequence[Mutation]) -> None:
-        """Take note of how a mutation stands on each server of a cluster."""
+        """Note the state of a mutation on each server of a cluster."""
         if self._cluster is not None:
             self._cluster.tally.looked(mutations)
             await self.publish()
 
 
-async def try_reading(rows: MeantRows) -> None:
-    """Ask the questions of a purge, before anything is sent that could not be followed to its end."""
+async def try_reading(rows: TableRows) -> None:
+    """Try the queries of a purge, before a step is sent that could not be followed to its end."""
     for name in _READ:
         await rows.relations.rows(rows.server, name, mark="-")

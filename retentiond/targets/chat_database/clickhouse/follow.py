@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FAILING_LOOKS: Final = 10
 _ABSENT_LOOKS: Final = 5
-"""A replica receives a mutation only a moment after it was recorded."""
+"""Looks without a mutation until it counts as missing: a replica receives it a moment after it was recorded."""
 _SETTLING: Final = 60.0
 """Seconds to wait for parts that were being rewritten when a mutation was killed: the server may finish them."""
 
@@ -66,9 +66,9 @@ class Follower:
         return look_at(mutations, merging)
 
     async def to_the_end(self, mark: str) -> bool:
-        """Wait until the mutation is over: True if it was seen done, False if no server has it (any more).
+        """Wait until the mutation is over; return True if it is done, False if no server has it (any more).
 
-        Raises DeletionError, having killed it, and StoppedError if a stop was requested first.
+        Raises DeletionError after killing a failing mutation, and StoppedError if a stop was requested first.
         """
         failing = absent = 0
         stall = self._patience.stall()
@@ -80,17 +80,17 @@ class Follower:
                 await self._server.look_around()
             if look.state == "done" or absent == _ABSENT_LOOKS:
                 return look.state == "done"
-            # A failure may pass: a part that was merged meanwhile, a moment without memory.
+            # A failure may be temporary: a part that was merged meanwhile, a shortage of memory.
             failing = failing + 1 if look.state == "failing" else 0
             if failing == _FAILING_LOOKS:
-                await self._give_up(mark, f"it fails: {look.reason}")
+                await self._give_up(mark, f"the mutation fails: {look.reason}")
             if stall.lasts(look.progress):
                 reason = look.reason or "the server does not say why"
-                await self._give_up(mark, f"it does not get on: {reason}")
+                await self._give_up(mark, f"the mutation makes no progress: {reason}")
         raise AssertionError("the looks ended by themselves")
 
     async def until_back(self, cluster: Cluster, servers: AbstractSet[int]) -> bool:
-        """Wait for servers that went away: a restart takes a moment. False where they are not all back in time."""
+        """Wait for servers that may be restarting; return whether all are back in time."""
         since = self._patience.clock()
         async for _ in self._patience.looks(self._stop):
             await cluster.look_around()
@@ -101,7 +101,7 @@ class Follower:
         return False
 
     async def settle(self) -> bool:
-        """Wait until no part is rewritten any more; False where some still are after a minute."""
+        """Wait up to a minute until all parts are rewritten; return whether they are."""
         since = self._patience.clock()
         for pause in self._patience.pauses():
             if not await self._relations.value(self._server, "at_work"):
@@ -111,8 +111,7 @@ class Follower:
             await self._stop.wait(pause)
         return False
 
-    async def _give_up(self, mark: str, reason: str) -> None:
-        failure = f"the server was told to delete, and {reason}"
+    async def _give_up(self, mark: str, failure: str) -> None:
         try:
             await self._server.insist(
                 self._relations.statement("kill"), self._relations.parameters(mark=mark)
@@ -123,4 +122,4 @@ class Follower:
                 f"the cause and run it again, or kill it (KILL MUTATION) as a user with that right; {error}",
                 alive=True,
             ) from error
-        raise DeletionError(f"{failure}; it was killed, what it had done stays done")
+        raise DeletionError(f"{failure}; it was killed; rows that it had deleted stay deleted")

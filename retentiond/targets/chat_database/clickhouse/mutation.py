@@ -1,4 +1,4 @@
-"""The state of our mutation, and of a purge in each shard of a cluster and each replica. Nothing in here does I/O."""
+"""The state of a mutation, and of a purge by shard and replica of a cluster; without I/O."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 MutationState = Literal["absent", "running", "done", "failing", "blocked"]
-"""`absent`: no server has it (any more). `blocked`: another, older one fails, and ours waits behind it."""
+"""`absent`: no server has it (any more). `blocked`: it waits for an older mutation that fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A row of `system.mutations` that is ours, or is not done."""
+    """A row of `system.mutations` that is not done, or has the mark (`ours`)."""
 
     mutation_id: str
     ours: bool
@@ -47,15 +47,15 @@ class Look:
 
 
 def mark_of(account: str, cutoff: datetime, step: str) -> str:
-    """Return the mark by which a step of a purge is found again: the same for the same step in each process."""
-    told = f"{account}\0{cutoff.isoformat()}\0{step}".encode()
-    return f"retentiond:{hashlib.sha256(told).hexdigest()[:32]}"
+    """Return the mark by which a step of a purge is found again; each process computes the same one."""
+    step_key = f"{account}\0{cutoff.isoformat()}\0{step}".encode()
+    return f"retentiond:{hashlib.sha256(step_key).hexdigest()[:32]}"
 
 
 def look_at(mutations: Sequence[Mutation], merging: str, expected: AbstractSet[int] = frozenset({1})) -> Look:
-    """Return the state of our mutation among those of the table, the oldest first; `merging` is how far parts are rewritten.
+    """Return the state of our mutation among those of the table, the oldest first; `merging` is the progress of rewriting.
 
-    It is done if it is done on each of the `expected` servers: one may not have received it yet.
+    It is done only if it is done on each of the `expected` servers: one may not have received it yet.
     """
     ours = [mutation for mutation in mutations if mutation.ours]
     pending = [mutation for mutation in ours if not mutation.done]
@@ -63,7 +63,7 @@ def look_at(mutations: Sequence[Mutation], merging: str, expected: AbstractSet[i
         return Look("done" if ours and expected <= {mutation.node for mutation in ours} else "absent")
     progress = f"{sum(mutation.parts_to_do for mutation in pending)} {merging}"
     reason = next((mutation.reason for mutation in pending if mutation.reason), "")
-    # The server writes the reason of the one that fails into all that wait behind it.
+    # The server writes the reason of a failing mutation into all mutations that wait for it.
     older = [m for m in mutations if not m.ours and not m.done and m.created <= pending[0].created]
     blocking = next((mutation for mutation in older if mutation.reason), None)
     if blocking is not None:
@@ -79,10 +79,10 @@ def look_at(mutations: Sequence[Mutation], merging: str, expected: AbstractSet[i
 
 @dataclass(slots=True)
 class ShardTally:
-    """Counts by server. `shard_of` has the shard of each server's number: servers of one shard have copies of the same rows.
+    """Counts by server. `shard_of` has the shard of each server's number; servers of one shard have copies of the same rows.
 
-    `away` are the servers that do not answer, or take no writes, with the reason; `missed` those that were away since
-    `begin`, so that nothing is known of what they have.
+    `away` are the servers that do not answer or accept no writes, with the reason. `missed` are the servers that were away
+    at some time since `begin`: their rows are unknown.
     """
 
     nodes: Sequence[Node]
@@ -90,27 +90,27 @@ class ShardTally:
     away: dict[int, str] = field(default_factory=dict)
     missed: dict[int, str] = field(default_factory=dict)
     _left: dict[int, int] = field(default_factory=dict)
-    _gone: Counter[str] = field(default_factory=Counter)
+    _deleted: Counter[str] = field(default_factory=Counter)
     _mutating: dict[int, ShardState] = field(default_factory=dict)
     _reasons: dict[int, str] = field(default_factory=dict)
     _over: bool = False
 
     @property
     def present(self) -> set[int]:
-        """The servers that answer and take writes."""
+        """The servers that answer and accept writes."""
         return {node.number for node in self.nodes} - self.away.keys()
 
     def begin(self) -> None:
-        """Begin a round: only servers that are away from now on count as missed."""
+        """Begin a round: servers that are away from now on count as missed."""
         self.missed = dict(self.away)
 
     def note_away(self, away: Mapping[int, str]) -> None:
-        """Take note of the servers that are away now, and of no others."""
+        """Replace the servers that are away."""
         self.away = dict(away)
         self.missed |= self.away
 
     def dead_shards(self) -> list[str]:
-        """Return the shards of which no server is present."""
+        """Return the shards without a present server."""
         alive = {self.shard_of[number] for number in self.present}
         return sorted(set(self.shard_of.values()) - alive)
 
@@ -121,19 +121,19 @@ class ShardTally:
         self._reasons = {}
 
     def count(self, left: Mapping[int, int]) -> int:
-        """Return how many rows there are in all, by those of each server that is present."""
+        """Return the number of rows in all shards, from the rows of each present server."""
         return sum(self._by_shard({number: left.get(number, 0) for number in self.present}).values())
 
     def counted(self, left: Mapping[int, int]) -> int:
-        """Take note of the rows that each server has, of those that are present; return how many there are in all.
+        """Note the rows of each present server; return the number of rows in all shards.
 
-        A shard has as many as that of its replicas which has most.
+        The rows of a shard are those of its replica with the most.
         """
         before = self._by_shard(self._left)
         self._left = {number: left.get(number, 0) for number in self.present}
         now = self._by_shard(self._left)
         for shard, rows in now.items():
-            self._gone[shard] += max(before.get(shard, rows) - rows, 0)
+            self._deleted[shard] += max(before.get(shard, rows) - rows, 0)
         return sum(now.values())
 
     def looked(self, mutations: Iterable[Mutation]) -> None:
@@ -150,20 +150,20 @@ class ShardTally:
             )
 
     def finish(self) -> None:
-        """Take note that nothing is left to do on the servers that are present."""
+        """Note that the present servers are finished."""
         self._over = True
 
     def reports(self) -> tuple[ShardReport, ...]:
         """Return the state by shard and replica."""
-        told = []
+        reports = []
         left = self._by_shard(self._left)
         for shard in dict.fromkeys(self.shard_of[node.number] for node in self.nodes):
             replicas = tuple(
                 self._replica(node) for node in self.nodes if self.shard_of[node.number] == shard
             )
             state = worst_state([replica.state for replica in replicas])
-            told.append(ShardReport(shard, state, self._gone[shard], left.get(shard), None, replicas))
-        return tuple(told)
+            reports.append(ShardReport(shard, state, self._deleted[shard], left.get(shard), None, replicas))
+        return tuple(reports)
 
     def _replica(self, node: Node) -> ReplicaReport:
         number = node.number
@@ -174,7 +174,7 @@ class ShardTally:
             return ReplicaReport(node.name, "finished", left)
         state: ShardState = self._mutating.get(number, "pending")
         if state == "finished" and left:
-            # It is done with one of several partitions.
+            # The mutation of one partition is done; there are more.
             state = "running"
         if state == "pending" and left == 0:
             state = "finished"

@@ -1,4 +1,4 @@
-"""Find out whether other servers have rows of the table, too: what is purged on one server of several is not purged."""
+"""The check whether other servers have rows of the table, too: they would not be purged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNKNOWN_FUNCTION: Final = 46
 
 
 class Placement:
-    """Asks a server which others have the table, by its clusters, Distributed tables, replicas and macros."""
+    """Searches for other servers with the table, by clusters, Distributed tables, replicas and macros."""
 
     def __init__(self, servers: Servers, relations: Relations, config: ClickHouseStore) -> None:
         self._servers = servers
@@ -45,9 +45,9 @@ class Placement:
         self._me: Identity | None = None
 
     async def refusal(self) -> Refusal | None:
-        """Return why the configured servers are not all that have rows; None where they are.
+        """Return the refusal if servers with rows are not configured; None if all are.
 
-        Raises UnreachableError where a server that may have some does not answer, and ServerError.
+        Raises UnreachableError if a server that may have rows does not answer, and ServerError.
         """
         self._clusters = read_clusters(await self._rows("clusters"))
         self._macros = {row["macro"]: row["substitution"] for row in await self._rows("macros")}
@@ -69,17 +69,17 @@ class Placement:
         return await self._held_elsewhere() or await self._other_urls()
 
     async def admit(self, server: Server) -> None:
-        """Refuse to go over to another server than the first: without a cluster its rows are others."""
+        """Refuse to switch to another server than the first: without a cluster it has other rows."""
         if self._me is None or await self._identity(server) != self._me:
             raise UnreachableError(
-                "the URL that answers leads to another server than the first one; start that one, or set `cluster`"
+                "the URL that answers is another server than the first one; start the first one, or set `cluster`"
             )
 
     def _is_alone(self) -> bool:
         return all(len(nodes) == 1 and nodes[0].local for nodes in self._clusters.values())
 
     def _too_small(self, cluster: str, spreads: Sequence[Spread], total: int) -> Refusal | None:
-        """Return why the cluster that is configured does not have all servers of the table."""
+        """Return the refusal if the configured cluster lacks a server of the table."""
         if cluster not in self._clusters:
             known = ", ".join(map(printable, sorted(self._clusters)[:_MOST_NAMED])) or "none"
             return _refusal(
@@ -122,7 +122,7 @@ class Placement:
         ]
 
     async def _reaches_others(self, cluster: str) -> bool:
-        """Tell whether a cluster has another server than this one; doubt counts as one."""
+        """Return whether a cluster has, or may have, another server than this one."""
         nodes = self._clusters[cluster]
         if len(nodes) == 1 and nodes[0].local:
             return False
@@ -132,7 +132,7 @@ class Placement:
         )
 
     async def _held_elsewhere(self) -> Refusal | None:
-        """Ask the servers of each cluster that this one belongs to whether they have the table."""
+        """Return the refusal if another server of the clusters of this server has the table."""
         several = {name: nodes for name, nodes in self._clusters.items() if len(nodes) > 1}
         if len(several) > _MOST_CLUSTERS:
             return _refusal(f"{len(several)} clusters", "set `cluster:` to the one that has the table")
@@ -141,12 +141,12 @@ class Placement:
             answers = await self._ask(name)
             if isinstance(answers, ServerError):
                 if self._is_suspect(name, nodes):
-                    value = f"the cluster {name} has other servers, and whether they have the table cannot be asked"
+                    value = f"the cluster {name} has other servers, which cannot be asked whether they have the table"
                     return _refusal(value, f"{_line(name)} if they do; {answers}")
                 continue
             others = {number: one for number, one in answers.items() if one.identity != self._me}
             if not (len(others) < len(answers) or any(node.local for node in nodes)):
-                # This server is none of them.
+                # This server does not belong to that cluster.
                 continue
             if any(one.holds for one in others.values()):
                 named = [node.name for node in nodes if node.number in others and others[node.number].holds]
@@ -166,15 +166,15 @@ class Placement:
         return None
 
     def _is_suspect(self, cluster: str, nodes: Sequence[Node]) -> bool:
-        """Tell whether servers that say nothing may have the table.
+        """Return whether servers that do not answer may have the table.
 
-        A fresh ClickHouse lists clusters for its own tests, of loopback addresses where nothing listens. The macro
-        `cluster` is what an administrator writes into the configuration of a server that belongs to one.
+        A fresh ClickHouse lists example clusters of unused loopback addresses. The macro `cluster` is set by an
+        administrator, in the configuration of a server that belongs to a cluster.
         """
         return self._macros.get("cluster") == cluster or not all(node.loopback for node in nodes)
 
     async def _other_urls(self) -> Refusal | None:
-        """Without a cluster all URLs must lead to one server: rows are counted on one, and another has others."""
+        """Return the refusal if the URLs are several servers, which without a cluster have different rows."""
         async for server in self._servers.others():
             if await self._identity(server) != self._me or self._me is None:
                 return _refusal(
@@ -184,20 +184,20 @@ class Placement:
         return None
 
     async def _ask(self, cluster: str) -> dict[int, Answer] | ServerError:
-        """Ask each server of a cluster; those that do not answer are left out."""
+        """Return the answers of a cluster's servers; servers that do not answer are left out."""
         try:
             rows = await self._relations.rows(self._servers, "holders", asked=cluster, strict=False)
-        except ServerError as no:
-            return no
+        except ServerError as error:
+            return error
         if self._me is None:
-            return ServerError("it cannot tell one server from another", _UNKNOWN_FUNCTION)
+            return ServerError("its servers cannot be distinguished", _UNKNOWN_FUNCTION)
         return {int(row["node"]): Answer(_identity(row), bool(row["holds"])) for row in rows}
 
     async def _identity(self, server: Server | Servers) -> Identity | None:
         try:
             (row,) = await self._relations.rows(server, "identity")
-        except ServerError as no:
-            if no.code != _UNKNOWN_FUNCTION:
+        except ServerError as error:
+            if error.code != _UNKNOWN_FUNCTION:
                 raise
             return None
         return _identity(row)
@@ -227,5 +227,5 @@ def _line(cluster: str) -> str:
 
 def _named(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
-    told = ", ".join(map(printable, names[:_MOST_NAMED]))
-    return f"{told} and {more} more" if more > 0 else told
+    listed = ", ".join(map(printable, names[:_MOST_NAMED]))
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -25,24 +25,24 @@ from retentiond.targets.chat_database.store_portions import Portions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from retentiond.targets.chat_database.clickhouse.cluster import MeantRows
+    from retentiond.targets.chat_database.clickhouse.cluster import TableRows
     from retentiond.targets.chat_database.clickhouse.statements import Columns
     from retentiond.targets.chat_database.store import ChatId, ErasedVisitor, StorePurge
 
 _MOST_NUMBERS: Final = 40_000
 _MOST_TEXTS: Final = 10_000
-"""Chats that are looked up at once; a statement names fewer than twice as many. A replicated table keeps it in its
-Keeper, which takes a megabyte."""
+"""Chats that are looked up at once; a statement has fewer than twice as many. The Keeper of a replicated table stores each
+statement, and accepts a megabyte."""
 
 _MOST_LISTED: Final = 5_000
-"""Chats of a visitor that a statement names beside those of the portion."""
+"""The most chats of a visitor in a statement, in addition to the chats of the portion."""
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 class TablePortions(Portions[Condition]):
     """The rows of one account that a purge deletes; `all` are those before the date, deleted or kept."""
 
-    def __init__(self, rows: MeantRows, columns: Columns, purge: StorePurge, *, by_date: bool) -> None:
+    def __init__(self, rows: TableRows, columns: Columns, purge: StorePurge, *, by_date: bool) -> None:
         self._rows = rows
         self._columns = columns
         self._most = _MOST_NUMBERS if columns.thread_type in {"Int64", "UInt64"} else _MOST_TEXTS
@@ -55,9 +55,9 @@ class TablePortions(Portions[Condition]):
         super().__init__(purge, "rows", by_date=by_date, names_chats=names_chats, of_visitor=theirs)
 
     def _listed(self, erased: ErasedVisitor) -> Condition:
-        """Return the rows that are searched for the visitor's chats.
+        """Return the rows in which the visitor's chats are searched.
 
-        Where a chat has one spelling in the column these are the rows of those chats, else all of the account.
+        If the column has one spelling for a chat, these are the rows of the visitor's chats, otherwise all of the account.
         """
         numbers = self._columns.thread_type in {"Int64", "UInt64"}
         chats = sorted(int(chat) for chat in erased.chats if _NUMBER.fullmatch(chat)) if numbers else []
@@ -69,7 +69,7 @@ class TablePortions(Portions[Condition]):
         return replace(held, undated=f"{self.all.undated}{words}")
 
     def no_chat(self) -> Sequence[ChatId]:
-        """Return the ids that name no chat."""
+        """Return the IDs that mean no chat."""
         return NO_CHAT[self._columns.thread_type]
 
     def without_chat(self, others: Sequence[ChatId]) -> Condition:
@@ -78,17 +78,17 @@ class TablePortions(Portions[Condition]):
         return not_of(rows, self._columns, others) if others else rows
 
     def undated(self) -> Condition:
-        """Return the rows without a believable date, of all that could be selected."""
+        """Return the rows without a believable date."""
         named = self.all if self._columns.thread is None else with_chat(self.all, self._columns)
         return Condition(self.all.undated, named.parameters)
 
     async def of_absent_chats(self, *, of_visitor: bool) -> AsyncIterator[Condition]:
         """Yield the rows of chats that the database does not have."""
-        meant = (self._of_visitor if of_visitor else None) or self.all
-        # Few statements with many chats each: the server may rewrite large parts for every one of them.
+        condition = (self._of_visitor if of_visitor else None) or self.all
+        # Few statements with many chats each: the server may rewrite large parts for every statement.
         absent: dict[ChatId, None] = {}
         begun = self._purge.cutoff
-        async for start, end, chats in self._pages(meant):
+        async for start, end, chats in self._pages(condition):
             compared = await self._purge.chats.compare(chats, of_visitor=of_visitor)
             self._unknown.note(compared.unknown)
             if compared.stripped:
@@ -98,23 +98,23 @@ class TablePortions(Portions[Condition]):
             begun = start if not absent else begun
             absent |= dict.fromkeys(compared.absent)
             if len(absent) >= self._most:
-                yield self._portion(meant, begun, end, absent)
+                yield self._portion(condition, begun, end, absent)
                 absent = {}
         if absent:
-            yield self._portion(meant, begun, self._purge.cutoff, absent)
+            yield self._portion(condition, begun, self._purge.cutoff, absent)
 
     def _portion(
-        self, meant: Condition, start: datetime, end: datetime, absent: dict[ChatId, None]
+        self, condition: Condition, start: datetime, end: datetime, absent: dict[ChatId, None]
     ) -> Condition:
-        return of_chats(within(meant, self._columns, start, end), self._columns, list(absent))
+        return of_chats(within(condition, self._columns, start, end), self._columns, list(absent))
 
-    async def _pages(self, meant: Condition) -> AsyncIterator[tuple[datetime, datetime, list[ChatId]]]:
-        """Yield the chats of each month, so many at a time, with the month."""
-        oldest = await self._oldest(meant)
+    async def _pages(self, condition: Condition) -> AsyncIterator[tuple[datetime, datetime, list[ChatId]]]:
+        """Yield the chats of each month in pages, with the month."""
+        oldest = await self._oldest(condition)
         if oldest is None:
             return
         for start, end in months(oldest, self._purge.cutoff):
-            month = with_chat(within(meant, self._columns, start, end), self._columns)
+            month = with_chat(within(condition, self._columns, start, end), self._columns)
             page = await self._chats(month)
             while page:
                 yield start, end, page
@@ -127,8 +127,8 @@ class TablePortions(Portions[Condition]):
             f"{{thread_column:Identifier}} > {{after:{self._columns.thread_type}}}", after=chat
         )
 
-    async def _oldest(self, meant: Condition) -> datetime | None:
-        rows = await self._rows.ask("oldest", meant)
+    async def _oldest(self, condition: Condition) -> datetime | None:
+        rows = await self._rows.ask("oldest", condition)
         if not rows:
             return None
         return datetime.combine(datetime.fromisoformat(rows[0]["day"]).date(), time(), UTC)
@@ -137,5 +137,5 @@ class TablePortions(Portions[Condition]):
         found = [row["_chat"] for row in await self._rows.ask("chats", condition, most=self._most)]
         chats: list[ChatId] = [chat if isinstance(chat, int) else str(chat) for chat in found]
         if "after" in condition.parameters and condition.parameters["after"] in chats:
-            raise ServerError("it lists a chat again that it listed before", None)
+            raise ServerError("it lists a chat twice", None)
         return chats

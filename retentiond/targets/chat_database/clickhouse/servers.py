@@ -1,4 +1,4 @@
-"""The servers of ClickHouse: those that clusters list, and those in `url`, of which the next is asked where one does not answer."""
+"""The servers of ClickHouse: those of clusters, and those in `url`, which are asked in turn until one answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ARGUMENT: Final = re.compile(r"'((?:[^'\\]|\\.)*)'|([A-Za-z_][A-Za-z0-9_.-]*)")
 _ESCAPED: Final = re.compile(r"\\(.)")
 _MACRO: Final = re.compile(r"\{(\w+)\}")
 _CLUSTER_TABLE: Final = 3
-"""The arguments of a Distributed table that name a cluster, a database and a table."""
+"""The number of arguments of a Distributed table that name a cluster, a database and a table."""
 
 T = TypeVar("T")
 _ROUNDS: Final = 2
@@ -34,7 +34,7 @@ _BETWEEN_ROUNDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A server of a cluster; `number` is its place among all of them, as `_shard_num` of `clusterAllReplicas` has it."""
+    """A server of a cluster; `number` is its place in the cluster, as in `_shard_num` of `clusterAllReplicas`."""
 
     number: int
     shard: int
@@ -45,7 +45,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """How reports call it."""
+        """The name in reports."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -54,7 +54,7 @@ Clusters = dict[str, tuple[Node, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How a server is told from another: a host may have several addresses, and a fresh server lists some of its own."""
+    """The identity of a server: a host may have several addresses, and a fresh server lists some of its own."""
 
     host: str
     port: int
@@ -80,7 +80,7 @@ class Spread:
 
 
 def read_clusters(rows: Iterable[Mapping[str, Any]]) -> Clusters:
-    """Read rows of `system.clusters`, in order. A server that is listed twice in a cluster counts once, as it does there."""
+    """Read rows of `system.clusters`, in order. A server that a cluster lists twice counts once, as in ClickHouse."""
     found: dict[str, dict[tuple[str, int], Node]] = {}
     for row in rows:
         nodes = found.setdefault(row["cluster"], {})
@@ -100,12 +100,12 @@ def _is_loopback(host: str, address: str) -> bool:
 
 
 def expand(name: str, macros: Mapping[str, str]) -> str:
-    """Replace macros of the server's, such as `{cluster}`, by their values; an unknown one stays as it is."""
+    """Replace macros of the server, such as `{cluster}`, by their values; unknown macros stay."""
     return _MACRO.sub(lambda found: macros.get(found[1], found[0]), name)
 
 
 def read_spread(name: str, engine: str, macros: Mapping[str, str]) -> Spread | None:
-    """Read the engine of a Distributed table: `Distributed('main', 'db', 'table', rand())`; None for one of another form."""
+    """Read the engine of a Distributed table: `Distributed('main', 'db', 'table', rand())`; None if it has another form."""
     _, _, arguments = engine.partition("(")
     found = [quoted or plain for quoted, plain in _ARGUMENT.findall(arguments)[:_CLUSTER_TABLE]]
     if len(found) < _CLUSTER_TABLE:
@@ -120,10 +120,10 @@ def shards_of(nodes: Sequence[Node]) -> int:
 
 
 def best_cluster(clusters: Clusters, macros: Mapping[str, str], least: int) -> str | None:
-    """Return the cluster to configure for a table with replicas on `least` servers; None where none has so many.
+    """Return the cluster to configure for a table with replicas on `least` servers; None if all are smaller.
 
-    The server's own macro `cluster` wins; then the one with the most servers, and of those the one with the fewest shards,
-    since in some each replica is a shard of its own.
+    The macro `cluster` of the server comes first, then the cluster with the most servers, then that with the fewest shards:
+    in some clusters each replica is a shard of its own.
     """
     fitting = {name: nodes for name, nodes in clusters.items() if len(nodes) >= least}
     if macros.get("cluster") in fitting:
@@ -149,9 +149,9 @@ async def open_servers(config: ClickHouseStore) -> AsyncIterator[Servers]:
 
 
 class Servers:
-    """Asks one server, and goes over to the next where it does not answer.
+    """Queries one server, and switches to the next if it does not answer.
 
-    `admit` is asked of each server that is gone over to, and raises UnreachableError for one that has other data.
+    `admit` is called with each server to switch to, and raises UnreachableError for a server with other data.
     """
 
     def __init__(self, config: ClickHouseStore) -> None:
@@ -164,11 +164,11 @@ class Servers:
 
     @property
     def several(self) -> bool:
-        """Whether there is another URL to go over to."""
+        """Whether there is another URL to switch to."""
         return len(self._config.url) > 1
 
     def heed(self, stop: Stop) -> None:
-        """End each query as soon as a stop is requested, whichever server answers it."""
+        """End each query on any server as soon as a stop is requested."""
         self._stop = stop
         if self._server is not None:
             self._server.heed(stop)
@@ -193,12 +193,12 @@ class Servers:
         return await self._ask(lambda server: server.value(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
-        """Send a statement that is no query, once.
+        """Send a statement other than a query, once.
 
-        After an UnreachableError it may have arrived or not, and the next server is the one that is asked about it.
+        After an UnreachableError it may have arrived or not; the following queries go to the next server.
         """
         if self.several:
-            # A server that is dead already gets nothing, and nothing is in doubt.
+            # If the server is dead already, find out before sending: then the statement cannot have arrived.
             await self._ask(lambda server: server.value("SELECT 1", {}))
         try:
             return await (await self._connected()).do(statement, parameters)

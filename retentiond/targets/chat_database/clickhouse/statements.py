@@ -1,6 +1,6 @@
-"""The statements of a purge in ClickHouse: the condition of the rows that are meant, and where a table's rows and parts are read.
+"""The statements of a purge in ClickHouse, and the conditions of rows; without I/O.
 
-Nothing in here does I/O. What comes from outside is a parameter of the server's.
+Names and values from outside are server-side parameters.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 
 IdType = Literal["Int64", "UInt64", "String", "UUID"]
-"""How the ids of chats are sent; the server compares them with the column, whatever its width."""
+"""The types in which IDs of chats are sent; the server compares them with columns of any width."""
 
 DAY: Final = "Date32"
 EARLIEST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LATEST: Final = datetime(2106, 1, 1, tzinfo=UTC)
-"""What a DateTime can hold; a boundary beyond it would mean every row, or none."""
+"""The range of a DateTime; a boundary beyond it would match every row, or no row."""
 NO_CHAT: Final[dict[IdType | None, list[ChatId]]] = {
     "Int64": [0],
     "UInt64": [0],
     "String": list(NO_CHAT_TEXTS),
     "UUID": [NIL_UUID],
 }
-"""The values of a column of chat ids that name no chat; a Nullable column may hold them beside NULL."""
+"""The values that mean no chat in a column of chat IDs, besides NULL."""
 # The server takes form fields of 128 KiB.
 _FIELD_SIZE: Final = 100_000
 
-SQL: Final = named_queries(__package__, "statements.sql")
+_SQL: Final = named_queries(__package__, "statements.sql")
 _SYSTEM: Final = {
     "mutations": "system.mutations",
     "merges": "system.merges",
@@ -49,9 +49,9 @@ _SYSTEM: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns that tell which rows are meant, and the types that the date and the chats are sent with.
+    """The columns of a condition, and the types in which the date and the chats are sent.
 
-    The date's is the column's own, in UTC: by one that is coarser the server skips what lies in the last second.
+    The type of the date is that of the column, in UTC: with a coarser type the server would skip rows of the last second.
     """
 
     account: str
@@ -65,25 +65,25 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition, and the parameters that it names; `undated` is that of the rows without a believable date."""
+    """A condition with its parameters; `undated` is the condition of the rows without a believable date."""
 
     text: str
     parameters: Mapping[str, Any]
     undated: str = ""
 
     def narrowed(self, *words: str, **parameters: Any) -> Condition:
-        """Return the condition with more of them."""
+        """Return the condition with more conditions."""
         return Condition(" AND ".join([self.text, *words]), {**self.parameters, **parameters})
 
 
 def as_json(condition: Condition) -> dict[str, Any]:
-    """Return the condition as JSON, by which the same rows can be counted after a break."""
+    """Return the condition as JSON, to count the same rows after an interruption."""
     return {"text": condition.text, "parameters": {k: _plain(v) for k, v in condition.parameters.items()}}
 
 
-def from_json(told: Mapping[str, Any]) -> Condition:
-    """Return the condition that was written down."""
-    return Condition(told["text"], {k: _from_plain(v) for k, v in told["parameters"].items()})
+def from_json(saved: Mapping[str, Any]) -> Condition:
+    """Return the condition from its JSON."""
+    return Condition(saved["text"], {k: _from_plain(v) for k, v in saved["parameters"].items()})
 
 
 def _plain(value: Any) -> Any:
@@ -99,7 +99,7 @@ def _from_plain(value: Any) -> Any:
 
 
 def dated(columns: Columns, account: str, cutoff: datetime) -> Condition:
-    """Return the condition of the account's rows before the cutoff (aware); a row without a date is not one of them."""
+    """Return the condition of the account's rows before the cutoff (aware); rows without a date do not match."""
     account_is = "{account_column:Identifier} = {account:String}"
     parameters = {
         "account_column": columns.account,
@@ -119,9 +119,9 @@ def dated(columns: Columns, account: str, cutoff: datetime) -> Condition:
     return Condition(" AND ".join(words), parameters, f"{account_is} AND {undated}")
 
 
-def within(meant: Condition, columns: Columns, start: datetime, end: datetime) -> Condition:
+def within(condition: Condition, columns: Columns, start: datetime, end: datetime) -> Condition:
     """Narrow a condition to the dates from `start` up to, not including, `end` (both aware)."""
-    return meant.narrowed(
+    return condition.narrowed(
         f"{{date_column:Identifier}} >= {{start:{columns.date_type}}}",
         f"{{date_column:Identifier}} < {{end:{columns.date_type}}}",
         start=_boundary(columns, start),
@@ -129,40 +129,40 @@ def within(meant: Condition, columns: Columns, start: datetime, end: datetime) -
     )
 
 
-def of_chats(meant: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condition:
+def of_chats(condition: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condition:
     """Narrow a condition to the rows of these chats."""
     fields = {f"chats{number}": batch for number, batch in enumerate(_fields(chats))}
     words = (f"{{thread_column:Identifier}} IN {{{name}:Array({columns.thread_type})}}" for name in fields)
-    return meant.narrowed(f"({' OR '.join(words)})", thread_column=columns.thread, **fields)
+    return condition.narrowed(f"({' OR '.join(words)})", thread_column=columns.thread, **fields)
 
 
-def with_chat(meant: Condition, columns: Columns) -> Condition:
+def with_chat(condition: Condition, columns: Columns) -> Condition:
     """Narrow a condition to the rows that name a chat."""
-    return meant.narrowed(f"NOT {_no_chat(columns)}", **_chat_parameters(columns))
+    return condition.narrowed(f"NOT {_no_chat(columns)}", **_chat_parameters(columns))
 
 
-def without_chat(meant: Condition, columns: Columns) -> Condition:
-    """Narrow a condition to the rows that do not name a chat: all of them, where no column does."""
+def without_chat(condition: Condition, columns: Columns) -> Condition:
+    """Narrow a condition to the rows that do not name a chat: all rows without a column of chats."""
     if columns.thread is None:
-        return meant
-    return meant.narrowed(_no_chat(columns), **_chat_parameters(columns))
+        return condition
+    return condition.narrowed(_no_chat(columns), **_chat_parameters(columns))
 
 
-def not_of(meant: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condition:
-    """Narrow a condition to the rows that name none of these chats."""
+def not_of(condition: Condition, columns: Columns, chats: Sequence[ChatId]) -> Condition:
+    """Narrow a condition to the rows that do not name one of these chats."""
     column = "{thread_column:Identifier}"
     words = f"({column} IS NULL OR {column} NOT IN {{others:Array({columns.thread_type})}})"
-    return meant.narrowed(words, thread_column=columns.thread, others=list(chats))
+    return condition.narrowed(words, thread_column=columns.thread, others=list(chats))
 
 
-def of_visitor(meant: Condition, columns: Columns, visitor: str, cutoff: datetime) -> Condition | None:
-    """Narrow a condition to the rows of a visitor before a date (aware); None where the column cannot hold the ID."""
+def of_visitor(condition: Condition, columns: Columns, visitor: str, cutoff: datetime) -> Condition | None:
+    """Narrow a condition to the rows of a visitor before a date (aware); None if the column cannot hold the ID."""
     kind = columns.visitor_type
     value = None if kind is None else _as_id(visitor, kind)
     if value is None:
         return None
     earlier = f"{{date_column:Identifier}} < {{visitor_before:{columns.date_type}}}"
-    return meant.narrowed(
+    return condition.narrowed(
         f"{{visitor_column:Identifier}} = {{visitor:{kind}}}",
         earlier,
         visitor_column=columns.visitor,
@@ -185,7 +185,7 @@ def _as_id(text: str, kind: IdType) -> ChatId | None:
 def _no_chat(columns: Columns) -> str:
     column = "{thread_column:Identifier}"
     empty = f"{column} IS NULL OR {column} IN {{no_chat:Array({columns.thread_type})}}"
-    # A text that is not UTF-8 cannot be compared with anything.
+    # A text that is not UTF-8 cannot be compared.
     return f"({empty} OR NOT isValidUTF8({column}))" if columns.thread_type == "String" else f"({empty})"
 
 
@@ -194,7 +194,7 @@ def _chat_parameters(columns: Columns) -> Mapping[str, Any]:
 
 
 def _boundary(columns: Columns, moment: datetime) -> date | datetime:
-    # A day has no zone: it is compared with the day of the boundary in the zone that was configured.
+    # A day has no zone: it is compared with the day of the boundary in the configured zone.
     return moment.date() if columns.date_type == DAY else moment.astimezone(UTC)
 
 
@@ -214,12 +214,12 @@ def _fields(ids: Iterable[ChatId]) -> Iterable[Sequence[ChatId]]:
 
 
 class Asking(Protocol):
-    """A server, or several, that answer queries."""
+    """One or several servers that answer queries."""
 
     async def rows(
         self, statement: str, parameters: Mapping[str, Any], *, strict: bool = True
     ) -> list[dict[str, Any]]:
-        """Return the rows of a query; one that is not strict leaves out the servers of a cluster that do not answer."""
+        """Return the rows of a query; without `strict` from the servers of a cluster that answer."""
 
     async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         """Return the one value of a query that always has one."""
@@ -240,13 +240,13 @@ class Relations:
     def statement(
         self, name: str, *, condition: Condition | None = None, partition: str | None = None
     ) -> str:
-        """Return a statement with its relations and its condition; what comes from outside is a parameter in it."""
+        """Return a statement with its relations and its condition; values from outside are parameters in it."""
         rows = "{database:Identifier}.{table:Identifier}"
         copies, node = rows, "1"
         places = dict(_SYSTEM)
         if self._on_cluster:
             rows = "cluster({cluster:String}, {database:String}, {table:String})"
-            # Of each replica, not of one of each shard: a replica may have rows that another has lost or not got yet.
+            # All replicas, not one of each shard: a replica may have rows that another lost or has not received yet.
             copies, node = (
                 "clusterAllReplicas({cluster:String}, {database:String}, {table:String})",
                 "_shard_num",
@@ -261,11 +261,11 @@ class Relations:
             "node": node,
             "quoted": ".".join(_quoted(self._named[part]) for part in ("database", "table")),
             "condition": condition.text if condition else "",
-            # The server takes no parameter there.
+            # The server allows no parameter there.
             "on_cluster": f"ON CLUSTER {_quoted(self._named['cluster'])}" if self._on_cluster else "",
             "in_partition": "IN PARTITION ID {partition:String}" if partition is not None else "",
         }
-        statement = SQL[name]
+        statement = _SQL[name]
         for context, text in filled.items():
             statement = statement.replace("{" + context + "}", text)
         return statement
@@ -303,6 +303,6 @@ class Relations:
 
 
 def _quoted(name: str) -> str:
-    """Return an identifier as the server's SQL has it."""
+    """Return a quoted identifier."""
     escaped = name.replace("\\", "\\\\").replace("`", "\\`")
     return f"`{escaped}`"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
-from retentiond.targets.chat_database.clickhouse.cluster import Cluster, MeantRows
+from retentiond.targets.chat_database.clickhouse.cluster import Cluster, TableRows
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
 from retentiond.targets.chat_database.clickhouse.deletion import TablePurge, try_reading
 from retentiond.targets.chat_database.clickhouse.placement import Placement
@@ -54,7 +54,7 @@ class ClickHouse:
             Cluster(servers, self._relations, config.cluster) if config.cluster is not None else None
         )
         self._server: Servers | Cluster = self._cluster or servers
-        self._rows = MeantRows(self._server, self._relations)
+        self._rows = TableRows(self._server, self._relations)
 
     async def check(self) -> list[str]:
         """Test the requirements of a purge; change nothing."""
@@ -69,7 +69,7 @@ class ClickHouse:
         return []
 
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
-        """Say which server it is, and how many rows of each account are there, on all shards of a cluster."""
+        """Return the version of the server, and the rows of each account, on all shards of a cluster."""
         try:
             return await self._look(accounts)
         except ServerError as error:
@@ -81,25 +81,25 @@ class ClickHouse:
         shards = replicas = None
         if config.cluster is not None:
             (members,) = await relations.rows(self._servers, "members", cluster=config.cluster)
-            # A cluster that is named by a macro is not in that table under its name.
+            # That table has no cluster under the name of a macro.
             shards, replicas = int(members["shards"]) or None, int(members["replicas"]) or None
         found = {}
         for account in accounts:
             columns = {"account_column": config.account_column, "date_column": config.date_column}
             rows = Condition(_OF_ACCOUNT, {**columns, "account": account})
-            (told,) = await relations.rows(self._servers, "overview", rows)
-            found[account] = AccountRows(int(told["items"]), told["oldest"] or None)
+            (counted,) = await relations.rows(self._servers, "overview", rows)
+            found[account] = AccountRows(int(counted["items"]), counted["oldest"] or None)
         return StoreOverview("clickhouse", f"ClickHouse {version}", found, shards=shards, replicas=replicas)
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
-        """Delete, follow each mutation to its end, count again, and say what is still to be erased."""
+        """Delete, follow each mutation to its end, count again, and report rows that are still on the disk."""
         self._server.heed(purge.stop)
         by_date = self._config.without_chat == "purge"
         engine = TablePurge(self._rows, self._judged, purge, self._patience, by_date=by_date)
         return await purge_store(engine, progress)
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
-        """Kill the mutation that the notes name; whoever follows it finds it gone, and counts what is left."""
+        """Kill the mutation of the notes; the purge that follows it finds it missing, and counts the remaining rows."""
         if not notes.get("mark"):
             return
         try:
@@ -122,7 +122,7 @@ class ClickHouse:
         return TableFacts(**rows[0], columns={row["name"]: row["type"] for row in columns})
 
     async def _judged(self) -> Columns:
-        """Judge the table, and whether the servers that are configured are all that have it; raises RefusedError."""
+        """Check the table, and that all servers with it are configured; raises RefusedError."""
         columns = judge(await self._facts(), self._config)
         if isinstance(columns, Refusal):
             raise RefusedError(columns)
@@ -139,9 +139,9 @@ class ClickHouse:
         return columns
 
     async def _require_writable(self) -> None:
-        """Raise UnreachableError where the replica takes no writes: it is down as far as a purge is concerned."""
+        """Raise UnreachableError if the replica accepts no writes: for a purge it is down."""
         if await self._relations.value(self._server, "readonly_replica"):
             raise UnreachableError(
-                f"the replica of {self._config.table} in ClickHouse takes no writes: its Keeper cannot be reached, or has "
-                "lost it; start the Keeper (or SYSTEM RESTORE REPLICA), and run it again"
+                f"the replica of {self._config.table} in ClickHouse accepts no writes: its Keeper cannot be reached, "
+                "or has lost it; start the Keeper (or SYSTEM RESTORE REPLICA), and run it again"
             )

@@ -23,14 +23,14 @@ _MOMENT: Final = re.compile(r"DateTime(?:64\((?P<digits>\d)(?:, *'[^']*')?\)|\('
 _NAME: Final = re.compile(r"`(?P<quoted>[^`]+)`|(?P<plain>[A-Za-z_]\w*)")
 
 SYSTEM_TABLES: Final = ("mutations", "merges", "parts", "detached_parts", "replicas", "clusters", "macros")
-"""The tables of the server's own that a purge reads, and that need a grant; others show to each user what is theirs."""
+"""The system tables of a purge that need a grant; each user may read the others."""
 _VIRTUAL: Final = ("_part", "_partition_id", "_row_exists")
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """The description of a table by the server; `columns` are the types of those that are configured."""
+    """The server's description of a table; `columns` are the types of the configured ones."""
 
     engine: str
     engine_full: str
@@ -40,7 +40,7 @@ class TableFacts:
 
 
 def judge(facts: TableFacts | None, config: ClickHouseStore) -> Columns | Refusal:
-    """Return how the rows of a purge are told in this table, or why they cannot be."""
+    """Return the columns for the conditions of a purge, or the reason to refuse it."""
     if facts is None:
         return _refusal(
             "table", "not there", f"check `table: {config.table}`, and that this user may read it"
@@ -64,7 +64,7 @@ def judge(facts: TableFacts | None, config: ClickHouseStore) -> Columns | Refusa
             "only Date, Date32, DateTime and DateTime64 are dates; name another date_column",
         )
     if family["variant"]:
-        # Such an engine keeps of several rows the newest: were that one deleted, the one before would come back.
+        # The engine keeps the newest version of a row: if only that one were deleted, an older one would come back.
         missing = [name for name in (config.account_column, config.date_column) if name not in _key(facts)]
         if missing:
             return _refusal(
@@ -109,7 +109,7 @@ def _other_engine(facts: TableFacts) -> str:
         named = re.findall(r"'([^']*)'", facts.engine_full)
         local = f"{named[1]}.{named[2]}" if len(named) > 2 else "the local table"  # noqa: PLR2004 - cluster, database, table
         cluster = named[0] if named else "its cluster"
-        return f"rows are deleted where they lie: set `table: {local}` and `cluster: {cluster}`"
+        return f"rows are deleted from the local table: set `table: {local}` and `cluster: {cluster}`"
     return "rows can be deleted from tables of the MergeTree family only; name the table that holds them"
 
 
@@ -121,7 +121,7 @@ def _plain(declared: str) -> str:
 
 
 def _date_type(declared: str) -> str | None:
-    """Return the type that a boundary is sent with, to be compared as it is."""
+    """Return the type in which a boundary is sent, so that it is compared unchanged."""
     plain = _plain(declared)
     if plain in {"Date", "Date32"}:
         return DAY
@@ -139,7 +139,7 @@ def _id_type(declared: str) -> IdType | None:
 
 
 def _key(facts: TableFacts) -> set[str]:
-    """Return the columns that stand in the sorting key as they are; what is in a function does not tell a row's value."""
+    """Return the plain columns of the sorting key; a function of a column does not determine its value."""
     depth = 0
     bare = ""
     for character in facts.sorting_key:
@@ -154,14 +154,14 @@ def _key(facts: TableFacts) -> set[str]:
 
 
 def privileges(config: ClickHouseStore) -> Iterator[str]:
-    """Yield the privileges that the user needs, in the words of GRANT."""
+    """Yield the privileges that the user needs, as GRANT has them."""
     database, dot, table = config.table.rpartition(".")
     name = f"{_named(database if dot else 'default')}.{_named(table)}"
     columns = [config.account_column, config.date_column, *filter(None, [config.thread_column]), *_VIRTUAL]
     yield f"SELECT({', '.join(map(_named, columns))}) ON {name}"
     yield f"ALTER DELETE ON {name}"
     yield from (f"SELECT ON system.{table}" for table in SYSTEM_TABLES)
-    # EXPLAIN as a part of a query, by which row policies are found.
+    # For EXPLAIN inside a query, which finds row policies.
     yield "CREATE TEMPORARY TABLE ON *.*"
     if config.cluster is not None:
         # The functions cluster() and clusterAllReplicas(), and ON CLUSTER.

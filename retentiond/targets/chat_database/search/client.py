@@ -33,7 +33,7 @@ _REJECTED: Final = 429
 _NO_CLUSTER: Final = "_na_"
 _BLOCKED: Final = "cluster_block_exception"
 _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
-"""What a block says that the servers lift themselves: there is no leader, or the state is not recovered."""
+"""The text of a block that the servers lift by themselves, without a leader or a recovered state."""
 _LOST_NODES: Final = (
     "node_disconnected_exception",
     "node_not_connected_exception",
@@ -42,7 +42,7 @@ _LOST_NODES: Final = (
     "receive_timeout_transport_exception",
     "no_shard_available_action_exception",
 )
-"""Error types, with any status, for a server that another one of its cluster has lost."""
+"""Error types, with any status, for a server that its cluster has lost."""
 
 
 class ServerError(StoreError):
@@ -59,26 +59,26 @@ class ServerError(StoreError):
 
     @property
     def passing(self) -> bool:
-        """Whether it refuses for a lack of servers or of time, and not because of the request."""
+        """Whether the reason is a lack of servers or of time, and not the request."""
         if _BLOCKED in str(self):
             return _NOT_NOW in str(self)
         return self.status in _OVERLOADED or any(kind in str(self) for kind in _LOST_NODES)
 
 
 class NotSentError(UnreachableError):
-    """The server cannot be reached, or rejected the request: nothing of the request was begun."""
+    """The server cannot be reached, or rejected the request before it began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster of a server: its software (None: Elasticsearch) and its UUID, None where the server has none to tell."""
+    """The cluster of a server: its software (None: Elasticsearch) and its UUID, if the server reports one."""
 
     distribution: str | None
     uuid: str | None
 
 
 class Search(Protocol):
-    """Asks the server; one that cannot be reached is an UnreachableError, what it refuses a ServerError."""
+    """Sends requests; raises UnreachableError for a lost server, and ServerError for a refusal."""
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
@@ -103,7 +103,7 @@ class Heeding:
 
 
 async def ask_for(search: Search, method: str, path: str, body: Any = None, **parameters: str) -> Any | None:
-    """Ask for something that may not be there; None where it is not."""
+    """Send a request; return None if the requested object does not exist."""
     try:
         return await search.ask(method, path, body, **parameters)
     except ServerError as error:
@@ -114,12 +114,12 @@ async def ask_for(search: Search, method: str, path: str, body: Any = None, **pa
 
 @asynccontextmanager
 async def open_node(config: ElasticsearchStore, url: str) -> AsyncIterator[tuple[Search, Cluster]]:
-    """Open a connection to one server, by the client of what it says it is; raises UnreachableError and UsageError."""
-    # Extras, loaded where they are asked for.
+    """Open a connection to one server with the client of its software; raises UnreachableError and UsageError."""
+    # Extras, loaded where they are needed.
     from elasticsearch import AsyncElasticsearch  # noqa: PLC0415
     from opensearchpy import AsyncOpenSearch  # noqa: PLC0415
 
-    # Either client takes any server's word of what it is; this one takes what it then says as well.
+    # Both clients accept any server at first; this one also accepts the answers of the other software.
     client = AsyncOpenSearch([with_port(url)], **_opensearch_options(config))
     try:
         search: Search = _OpenSearch(client, url)
@@ -143,16 +143,16 @@ def load_clients() -> None:
     from elasticsearch import ElasticsearchWarning  # noqa: PLC0415 - an extra
     from opensearchpy import OpenSearchWarning  # noqa: PLC0415 - an extra
 
-    # Warnings of deprecation are for developers, not for administrators.
+    # Warnings of deprecation are not for administrators.
     for category in (ElasticsearchWarning, OpenSearchWarning):
         warnings.simplefilter("ignore", category)
-    # So are their logs: expected refusals, and outages, which we report ourselves.
+    # Neither are their logs of expected refusals, and of outages, which the purge reports.
     for name in ("opensearch", "elastic_transport"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def with_port(url: str) -> str:
-    """Return a URL with its port: one of the clients knows no default."""
+    """Return a URL with its port, since one of the clients has no default."""
     parts = urlsplit(url)
     if parts.port is not None:
         return url
@@ -162,7 +162,7 @@ def with_port(url: str) -> str:
 
 @contextmanager
 def _configured(config: ElasticsearchStore, url: str) -> Iterator[None]:
-    """Turn a client's error about its options into one that names ours."""
+    """Turn a client's error about its options into a UsageError."""
     from opensearchpy import ImproperlyConfigured  # noqa: PLC0415 - as above
 
     try:
@@ -174,14 +174,14 @@ def _configured(config: ElasticsearchStore, url: str) -> Iterator[None]:
 
 
 async def _cluster(search: Search, url: str) -> Cluster:
-    """Return what the server says of its cluster; raises UnreachableError where it refuses, or is something else."""
+    """Return the cluster of the server; raises UnreachableError if it refuses, or is not a search server."""
     try:
         about = await search.ask("GET", "/")
     except ServerError as error:
         raise UnreachableError(f"the search at {url} {_no_at_the_door(error)}") from error
     version = about.get("version") if isinstance(about, dict) else None
     if not isinstance(version, dict):
-        raise UnreachableError(f"at {url} is neither Elasticsearch nor OpenSearch; check `url`")
+        raise UnreachableError(f"the server at {url} is neither Elasticsearch nor OpenSearch; check `url`")
     uuid = about.get("cluster_uuid")
     if uuid == _NO_CLUSTER:
         raise UnreachableError(
@@ -194,12 +194,12 @@ def _no_at_the_door(error: ServerError) -> str:
     if error.status in _REFUSED_LOGINS:
         return f"refused the login: {error}; check `user` and `password`, or `api_key`"
     if error.passing:
-        return f"takes no requests now: {error}; wait until it has started, or has less to do, then try again"
-    return f"gave no answer of a search server: {error}; check `url`, and what stands before it"
+        return f"accepts no requests now: {error}; wait until it has started, or is less busy, then try again"
+    return f"did not answer like a search server: {error}; check `url`, and any proxy in front of it"
 
 
 def _options(config: ElasticsearchStore, timeout: str, login: str) -> dict[str, Any]:
-    """Return the options that both clients have; for two of them they have words of their own."""
+    """Return the options of both clients; `timeout` and `login` are their names of two options."""
     options: dict[str, Any] = {timeout: _ANSWER_SECONDS, "max_retries": 0, "retry_on_timeout": False}
     if config.api_key is None and config.user is not None:
         options[login] = (config.user, config.password.get_secret_value() if config.password else "")
@@ -228,20 +228,20 @@ def _unreachable(url: str, error: Exception) -> UnreachableError:
 
 
 def refused_for_now(url: str, error: ServerError) -> UnreachableError:
-    """Return the error of a server that takes no requests now."""
+    """Return the error of a server that accepts no requests now."""
     kind = NotSentError if error.status == _REJECTED else UnreachableError
     return kind(f"the search at {url} {_no_at_the_door(error)}")
 
 
 def _json(answer: Any) -> Any:
-    """Return an answer; raises ServerError for what a proxy says in a server's place."""
+    """Return an answer; raises ServerError for the answer of a proxy."""
     if not isinstance(answer, dict | list):
-        raise ServerError(f"this is no answer of such a server: {printable(str(answer), 100)}", 200)
+        raise ServerError(f"this is not an answer of a search server: {printable(str(answer), 100)}", 200)
     return answer
 
 
 def said(kind: object, body: object) -> str:
-    """Return what a server said of an error, from its answer's body: the kind, the reason and the reason below it."""
+    """Return the server's description of an error: its kind, its reason and the reason below it."""
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return sentence(f"{kind}: {error or body}", 500)

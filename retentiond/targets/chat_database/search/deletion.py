@@ -1,7 +1,7 @@
 """A purge of an index: one task in the background for each round, until a count of zero that every shard answered.
 
-A round that a dead node or a lost shard ended is followed by another one once all shards answer again. Indices that come
-in, or change their state, on the way are looked at before they are purged.
+If a dead node or a lost shard ends a round, another one follows once all shards answer again. Indices that are added or
+change their state meanwhile are checked before they are purged.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store_purge import Tally
 
 _LOST_ROUNDS: Final = 5
-"""How many rounds in a row may be lost with a node or a shard, and delete nothing."""
-_SERVERS_FAULT: Final = 500
+"""The most rounds in a row that may be lost with a node or a shard without a deletion."""
+_SERVER_ERROR: Final = 500
 
 
 class IndexPurge(Engine[Query]):
@@ -62,7 +62,7 @@ class IndexPurge(Engine[Query]):
         self._rate = rate
         heeding = Heeding(search, purge.stop)
         at_once = Index(heeding, config)
-        # A cluster that cannot be used at the start is not waited for.
+        # The purge does not wait for a cluster that is unusable at the start.
         self._obstacles = Obstacles(at_once)
         self._shards = ShardWatch(at_once, purge, patience)
         self._index = at_once if purge.dry_run else Index(heeding, config, (patience, purge.stop))
@@ -71,32 +71,32 @@ class IndexPurge(Engine[Query]):
         self._query: Query = {}
         self._kept_back: Counter[str] = Counter()
         self._lost_with: int | None = None
-        """How many documents there were before the last round, if that was lost."""
+        """The number of documents before the last round, if it was lost."""
         self._lost_rounds = 0
         self._complete = purge.dry_run
-        """Whether a pass came to its end in all indices, so that what stays can be counted."""
+        """Whether a pass reached its end in all indices, so that kept documents can be counted."""
 
     async def look(self) -> None:
-        """Look at the index, and at all that lie behind its name."""
+        """Check the index, or all indices behind its name."""
         self._inventory = await self._obstacles.look(self.purge.account)
 
     def portions(self) -> IndexPortions:
-        """Return the portions in the indices in which documents can be counted."""
+        """Return the portions in the readable indices."""
         return IndexPortions(self._index, self._inventory, self.purge)
 
     async def begin_pass(self) -> None:
-        """Make all that was written visible."""
+        """Make all written documents visible."""
         self._kept_back = Counter()
         if self._inventory.searched:
             await self._index.refresh()
 
     async def open(self, portion: Query) -> Query:
-        """Return the documents in indices that can be deleted from; the others are counted."""
+        """Return the documents in writable indices; count those in other indices."""
         if self._inventory.readable:
             self._kept_back += await self._index.by_index(both(portion, within([*self._inventory.readable])))
             portion = both(portion, within(self._inventory.writable))
         if self._lost_with is not None:
-            # The last round of the portion before was lost, and left nothing.
+            # The last round of the previous portion was lost, and nothing was left.
             self._lost_rounds, self._lost_with = 0, None
         self._query = portion
         return portion
@@ -106,16 +106,16 @@ class IndexPurge(Engine[Query]):
         return await self._index.count(portion)
 
     async def recount(self, portion: Query, tally: Tally) -> None:
-        """Count what is left. What went is no difference of counts: a document may have become newer."""
+        """Count the remaining documents. Deleted ones are not the difference: a document may have become newer."""
         await self._index.refresh()
         tally.left = await self._index.count(portion)
         if self._follower.conflicts > tally.left:
-            # A shard that lost its node on the way is told to delete again what it has deleted: a conflict, too.
+            # A shard that lost its node gets the same deletions again, which are conflicts, too.
             tally.at_least = True
             await tally.note()
 
     async def delete(self, portion: Query, tally: Tally) -> bool:
-        """Run one task; after a round that was lost wait for a moment."""
+        """Run one task; after a lost round wait for a moment."""
         if self._lost_with is not None:
             self._note_lost(progress=tally.left < self._lost_with)
             await self._follower.pause()
@@ -127,7 +127,7 @@ class IndexPurge(Engine[Query]):
         return over
 
     def _note_lost(self, *, progress: bool) -> None:
-        """Count a round that was lost; raise after too many without a document."""
+        """Count a lost round; raise after too many without a deletion."""
         self._lost_rounds = 0 if progress else self._lost_rounds + 1
         if self._lost_rounds < _LOST_ROUNDS:
             return
@@ -146,61 +146,61 @@ class IndexPurge(Engine[Query]):
             await tally.note()
             return False
         except UnreachableError:
-            # It may have begun: then it is found, or it died with its node.
+            # It may have begun: then it is running, or it died with its node.
             found = await self._follower.find(mark)
             if found is None:
                 tally.at_least = True
                 await tally.note()
                 return False
             task = found
-        except ServerError as no:
-            if no.status < _SERVERS_FAULT:
-                # It was refused, and not begun.
+        except ServerError as error:
+            if error.status < _SERVER_ERROR:
+                # It was refused before it began.
                 await tally.note()
             else:
                 tally.at_least = True
             raise
         await tally.note(mark=mark, task=task)
-        return await self._see_through(task, mark, tally)
+        return await self._follow(task, mark, tally)
 
     async def resume(self, notes: Mapping[str, Any], tally: Tally) -> None:
-        """Follow the task of these notes to its end, and count its deleted documents; the rest is deleted anew."""
+        """Follow the task of these notes to its end, and count its deleted documents."""
         mark = str(notes["mark"])
         running = await self._follower.find(mark)
         task = running or notes.get("task")
         if task is None:
-            # It is over, and its number is not known any more; or it was never begun.
+            # It is over and its number is lost, or it never began.
             tally.at_least = True
             await tally.note()
             return
         try:
-            await self._see_through(str(task), mark, tally, told=int(notes.get("told", 0)))
+            await self._follow(str(task), mark, tally, counted=int(notes.get("told", 0)))
         except DeletionError:
-            # The error of a task that had ended before this purge does not matter.
+            # A task that had ended before this purge may have failed.
             if running is not None:
                 raise
 
-    async def _see_through(self, task: str, mark: str, tally: Tally, told: int = 0) -> bool:
+    async def _follow(self, task: str, mark: str, tally: Tally, counted: int = 0) -> bool:
         """Follow the task to its end, and count its deleted documents, less those counted before."""
         try:
             over = await self._follower.to_the_end(task, mark, self._publish_progress)
         except DeletionError as failure:
-            await self._account(task, mark, tally, told, ended=not failure.alive)
+            await self._add_deleted(task, mark, tally, counted, ended=not failure.alive)
             raise
         except (ServerError, UnreachableError, StoppedError):
-            await self._account(task, mark, tally, told, ended=False)
+            await self._add_deleted(task, mark, tally, counted, ended=False)
             raise
-        await self._account(task, mark, tally, told, ended=True)
+        await self._add_deleted(task, mark, tally, counted, ended=True)
         return over
 
     async def _publish_progress(self) -> None:
-        """Publish how far the round is in each shard."""
+        """Publish the progress of the round by shard."""
         await self._shards.report(self._inventory, self._query)
 
-    async def _account(self, task: str, mark: str, tally: Tally, told: int, *, ended: bool) -> None:
-        """Add its documents to the deleted ones, and record the sum."""
-        deleted = max(self._follower.deleted, told)
-        tally.gone += deleted - told
+    async def _add_deleted(self, task: str, mark: str, tally: Tally, counted: int, *, ended: bool) -> None:
+        """Add the deleted documents of the task, and record the sum."""
+        deleted = max(self._follower.deleted, counted)
+        tally.gone += deleted - counted
         if ended:
             tally.at_least |= not self._follower.exact
             await tally.note()
@@ -208,7 +208,7 @@ class IndexPurge(Engine[Query]):
             await tally.note(mark=mark, task=task, told=deleted)
 
     async def again(self, error: DeletionError | StoreError | None) -> bool:
-        """Tell whether the indices have changed meanwhile; one that was closed, or made read-only, is left out."""
+        """Return whether the indices have changed meanwhile; closed and read-only ones are left out."""
         try:
             found = await self._index.again(lambda: self._obstacles.look(self.purge.account))
         except RefusedError as refused:
@@ -220,20 +220,20 @@ class IndexPurge(Engine[Query]):
                 return False
             if not is_of_state(str(error)):
                 raise error
-            # A policy made an index read-only for a moment, and it is as it was.
+            # A policy made an index read-only for a moment, and it is unchanged again.
             await self._follower.pause()
         self._inventory = found
         return True
 
     async def remarks(self, portions: Portions[Query], *, planned: bool) -> list[str]:
-        """Report deleted documents that are still on the disk, and how many documents stay."""
+        """Describe deleted documents that are still on the disk, and kept documents."""
         waiting = [] if planned else await self._index.waiting()
         if not self._inventory.searched or not self._complete:
             return waiting
         return [*waiting, *await portions.leftovers(self._index.count), *portions.remarks()]
 
     def refusal(self) -> Refusal | None:
-        """Return which indices keep documents, and why."""
+        """Return the refusal that names the indices with kept documents."""
         return self._inventory.refusal(self._kept_back)
 
     async def shards(self, *, done: bool) -> tuple[ShardReport, ...]:

@@ -1,6 +1,6 @@
 """Checks that the configured fields have the types and mappings that a purge needs.
 
-A misspelt field matches nothing, or everything. A mapping may take accounts for others, or leave them out, and dates for days.
+A misspelt field matches every document or no document. A mapping may change accounts, leave them out, or cut dates to days.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PLAIN: Final = frozenset('*?,<>|\\"')
 _DAYS: Final = re.compile(
     r"(strict_|basic_)*(date|year_month_day|ordinal_date|week_date)|(?=.*(yy|uu))[^HhKkmsSAnNa]*"
 )
-"""Formats without a time of day: the named ones, and patterns, which have a year."""
+"""Formats without a time of day: named formats, and patterns with a year."""
 _QUOTED: Final = re.compile(r"'[^']*'")
 
 
 def fields_of(config: ElasticsearchStore) -> list[str]:
-    """Return the fields that a purge asks about, and the objects that they are parts of."""
+    """Return the fields of a purge, and the objects that contain them."""
     fields = [
         config.account_field,
         config.date_field,
@@ -43,7 +43,7 @@ def fields_of(config: ElasticsearchStore) -> list[str]:
 
 
 def quoted(field: str) -> str:
-    """Return a field as a part of a path."""
+    """Return a field for use in a path."""
     return quote(field, safe="")
 
 
@@ -53,7 +53,7 @@ def _objects(field: str) -> list[str]:
 
 
 def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) -> Refusal | None:
-    """Tell from the answer of `_field_caps` (None: no such index) why a purge cannot be told; None where it can."""
+    """Return a reason to refuse a purge from the answer of `_field_caps`, which is None without an index."""
     if capabilities is None:
         return refusal("index", config.index, f"there is no index {config.index}; check `index`")
     for key, field, types in _wanted(config):
@@ -63,14 +63,14 @@ def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) ->
         if not found:
             return refusal(key, f"no field {field}", f"set `{key}` to a field that the mapping has")
         if not found <= types:
-            told = ", ".join(sorted(found))
+            types_found = ", ".join(sorted(found))
             return refusal(
                 key,
-                f"{field} is {told}",
-                f"in each index `{key}` must be {' or '.join(sorted(types))}; of a text the keyword is often in "
+                f"{field} is {types_found}",
+                f"in each index `{key}` must be {' or '.join(sorted(types))}; a text field often has a keyword in "
                 f"{field}.keyword",
             )
-        if not all(told.get("searchable", True) for told in capabilities["fields"][field].values()):
+        if not all(one.get("searchable", True) for one in capabilities["fields"][field].values()):
             return refusal(
                 key,
                 f"{field} cannot be searched",
@@ -81,19 +81,19 @@ def judge(config: ElasticsearchStore, capabilities: Mapping[str, Any] | None) ->
             return refusal(
                 key,
                 f"{field} is in {nested[0]}, which is nested",
-                "a purge does not look into what is nested; name a field of the document itself",
+                "a purge does not search nested objects; name a field of the document itself",
             )
     return None
 
 
 def _kinds(config: ElasticsearchStore) -> frozenset[str]:
-    """Return the types that a field of kinds may have: numbers only where all kinds are numbers."""
+    """Return the types that a field of kinds may have: numbers only if all kinds are numbers."""
     numbers = all(kind.removeprefix("-").isdecimal() and kind.isascii() for kind in config.text_kinds)
     return _IDS if numbers else frozenset({"keyword"})
 
 
 def _wanted(config: ElasticsearchStore) -> Iterator[tuple[str, str, frozenset[str]]]:
-    """Yield the keys of the configured fields, each with its field and the types that it may have."""
+    """Yield the key of each configured field, the field, and the types that it may have."""
     yield "account_field", config.account_field, _ACCOUNTS
     yield "date_field", config.date_field, _DATES
     if config.thread_field is not None:
@@ -105,7 +105,7 @@ def _wanted(config: ElasticsearchStore) -> Iterator[tuple[str, str, frozenset[st
 
 
 def refusal(limit: str, value: str | int, hint: str) -> Refusal:
-    """Return why a purge cannot be told to a search: what was found, and what to do."""
+    """Return a refusal by a limit of the search, with the finding and the next step."""
     return Refusal(StoreLimit(f"elasticsearch_{limit}"), value, None, hint)
 
 
@@ -117,58 +117,59 @@ def each(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def judge_account(field: str, answer: Mapping[str, Any], account: str | None) -> Refusal | None:
-    """Tell why the field of accounts takes one for another, or leaves this one out (None: whichever is purged)."""
+    """Return a reason to refuse a field of accounts that changes accounts, or does not index this one."""
     for mapping in each(answer):
-        told = f"{field} is {mapping.get('type')}"
+        finding = f"{field} is {mapping.get('type')}"
         if mapping.get("type") == "alias":
-            return refusal("account_field", told, f"name {mapping.get('path')} itself in `account_field`")
+            return refusal("account_field", finding, f"name {mapping.get('path')} itself in `account_field`")
         if "normalizer" in mapping:
             return refusal(
                 "account_field",
-                f"{told}, with the normalizer {mapping['normalizer']}",
-                "what that makes alike cannot be told apart; name a field that holds accounts as they are",
+                f"{finding}, with the normalizer {mapping['normalizer']}",
+                "it makes different accounts equal; name a field without a normalizer",
             )
-        shortest = mapping.get("ignore_above")
-        # The server counts as UTF-16 does.
+        longest = mapping.get("ignore_above")
+        # The server counts UTF-16 code units.
         if (
-            shortest is not None
+            longest is not None
             and account is not None
-            and len(account.encode("utf-16-le")) > 2 * int(shortest)
+            and len(account.encode("utf-16-le")) > 2 * int(longest)
         ):
             return refusal(
                 "account_field",
-                f"{told}, with ignore_above {shortest}",
-                f"so long a name as {printable(account)} is not in it, and its documents would not be found; name a "
-                "field that holds it",
+                f"{finding}, with ignore_above {longest}",
+                f"a name as long as {printable(account)} is not indexed, and its documents would not be found; name "
+                "a field that indexes it",
             )
     return None
 
 
 def judge_id(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | None:
-    """Return why a field of ids cannot be compared with the database: a normalizer rewrites them."""
+    """Return a reason to refuse a field of IDs: a normalizer rewrites them, so that they differ from the database."""
     for mapping in each(answer):
         if "normalizer" in mapping:
             return refusal(
                 key,
                 f"{field} is {mapping.get('type')}, with the normalizer {mapping['normalizer']}",
-                "the ids in it are not those of the database; name a field that holds them as they are",
+                "its IDs are not those of the database; name a field without a normalizer",
             )
     return None
 
 
 def judge_filled(key: str, field: str, answer: Mapping[str, Any]) -> Refusal | None:
-    """Tell that a field has a value where a document has none: it would be deleted although its account, date or chat is unknown."""
+    """Return a reason to refuse a field with a default: a document of unknown account, date or chat would be deleted."""
     for mapping in each(answer):
         if mapping.get("null_value") is not None:
             return refusal(
                 key,
                 f"{field} has the null_value {printable(str(mapping['null_value']))}",
-                "a document that has no value could not be told from one that has this; name a field without it",
+                "a document without a value could not be distinguished from one with this value; name a field "
+                "without `null_value`",
             )
     return None
 
 
 def holds_days(answer: Mapping[str, Any]) -> bool:
-    """Tell whether an index holds days, without a time: such a day begins in UTC, wherever it was."""
+    """Return whether an index has days without a time, which begin in UTC."""
     formats = [str(mapping["format"]).split("||") for mapping in each(answer) if "format" in mapping]
     return any(all(_DAYS.fullmatch(_QUOTED.sub("", one)) for one in several) for several in formats)

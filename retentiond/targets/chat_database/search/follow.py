@@ -1,4 +1,4 @@
-"""A purge in the background: started or found, followed to its end, and the state of its task on the server."""
+"""The task of a deletion on the server: started or found, and followed to its end."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 TaskState = Literal["running", "over", "failed", "lost", "gone"]
-"""`lost`: it lost a node or a shard on its way, and another round goes on. `gone`: it is not there, or another has its
-number: it died with its node."""
+"""`lost`: it lost a node or a shard, and another round continues. `gone`: it does not exist, or another task has its number,
+since it died with its node."""
 _OF_STATE: Final = ("cluster_block_exception", "index_not_found_exception", "index_closed_exception")
-"""Failures that come of the state of an index, which a policy may change at any time."""
+"""Failures by the state of an index, which a policy may change at any time."""
 _FINAL: Final = (*_OF_STATE, "security_exception", "task_cancelled_exception")
-"""Failures that another round would meet again, or that were caused on purpose."""
+"""Failures that another round would repeat, or that were caused on purpose."""
 _NOT_NOW: Final = "SERVICE_UNAVAILABLE"
 
 _BATCH: Final = 1000
 _ACTION: Final = "*/delete/byquery"
-_STALLED: Final = "it did not get on, and was cancelled; what it had deleted stays deleted"
+_STALLED: Final = "it made no progress, and was cancelled; deleted documents stay deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLook:
-    """The state of a task, and why it failed.
+    """The state of a task, and the reason of its failure.
 
-    `in_doubt`: a batch may have been deleted though it counts as failed, since its shard was lost before the answer.
+    `in_doubt`: a failed batch may have been deleted, since its shard was lost before it answered.
     """
 
     state: TaskState
@@ -45,7 +45,7 @@ class TaskLook:
 
 
 def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
-    """Tell from a poll's answer (None: not found); a result without the mark is another purge's."""
+    """Return the state of a task from the answer to a poll; a result without the mark is that of another task."""
     if answer is None or answer.get("task", {}).get("headers", {}).get("X-Opaque-Id") != mark:
         return TaskLook("gone")
     if not answer.get("completed"):
@@ -72,25 +72,25 @@ def look_at(answer: Mapping[str, Any] | None, mark: str) -> TaskLook:
 
 
 def _failed(error: Any) -> TaskLook:
-    """Tell whether a failure is final; any other may be of a server that was lost, and a round does no harm."""
+    """Return the state after a failure: final, or lost if a server may have been lost and another round may succeed."""
     reason = _reason(error)
     final = any(kind in str(error) for kind in _FINAL) and _NOT_NOW not in str(error)
     return TaskLook("failed" if final else "lost", reason)
 
 
 def is_of_state(failure: str) -> bool:
-    """Tell whether a failure comes of the state of an index: once that is as it was, another round does no harm."""
+    """Return whether the state of an index is the cause of a failure, so that another round may succeed later."""
     return any(kind in failure for kind in _OF_STATE)
 
 
 def deleted_by(answer: Mapping[str, Any] | None) -> int | None:
-    """Return how many documents a purge that is over has deleted, by its own count; None where it has none."""
+    """Return the number of deleted documents by the count of a finished task; None if it has no count."""
     deleted = ((answer or {}).get("response") or {}).get("deleted")
     return deleted if isinstance(deleted, int) else None
 
 
 def conflicts_of(answer: Mapping[str, Any] | None) -> int:
-    """Return how many documents were not as the purge had found them: changed by another, or deleted already."""
+    """Return the number of documents that were changed or deleted after the task had found them."""
     conflicts = ((answer or {}).get("response") or {}).get("version_conflicts")
     return conflicts if isinstance(conflicts, int) else 0
 
@@ -99,15 +99,15 @@ def _reason(error: Any) -> str:
     if not isinstance(error, dict):
         return str(error)
     inner = error.get("caused_by") or (error.get("root_cause") or [{}])[0]
-    told = f"{error.get('type', 'error')}: {error.get('reason', '')}"
+    text = f"{error.get('type', 'error')}: {error.get('reason', '')}"
     deeper = inner.get("reason") if isinstance(inner, dict) else None
-    return told if not deeper or deeper in told else f"{told} ({deeper})"
+    return text if not deeper or deeper in text else f"{text} ({deeper})"
 
 
 def progress_of(answer: Mapping[str, Any] | None, children: Mapping[str, Any]) -> tuple[int, str]:
-    """Return how many documents are gone, and a text that differs while anything is done.
+    """Return the number of deleted documents, and a text that changes with each progress.
 
-    While slices run their parent knows nothing of them, so they are asked themselves; one that is over is in neither.
+    While slices run, they have their own counts, not their parent; a slice that is over may be in neither answer.
     """
     parent = (answer or {}).get("task", {}).get("status", {})
     statuses = [
@@ -121,15 +121,15 @@ def progress_of(answer: Mapping[str, Any] | None, children: Mapping[str, Any]) -
 
 
 def failed(reason: str, *, alive: bool = False) -> DeletionError:
-    """Return the error of a purge that failed on the server."""
+    """Return the error of a deletion that failed on the server."""
     return DeletionError(f"the deletion failed on the server: {reason}", alive=alive)
 
 
 class Follower:
-    """Follows purges of one index.
+    """Follows tasks of one index.
 
-    `deleted` documents are known to be gone by the one that was followed last; `exact`: by its own final count, so that there
-    are no more. `conflicts` are those that it met otherwise than it had found them. `reason` is why it was lost.
+    `deleted`, `conflicts` and `reason` are those of the last task: the number of deleted documents (`exact` if it is its own
+    final count), of documents that were changed meanwhile, and the cause of its loss.
     """
 
     def __init__(self, index: Index, stop: Stop, patience: PollPolicy, progress: Progress) -> None:
@@ -144,7 +144,7 @@ class Follower:
         self.reason = ""
 
     async def start(self, query: dict[str, Any], mark: str, rate: int) -> str:
-        """Start one, sent once and never again, and return its task; `rate` is documents a second."""
+        """Start a task, sent once and never again, and return its number; `rate` is documents a second."""
         self.conflicts = 0
         answer = await self._search.ask(
             "POST",
@@ -152,12 +152,12 @@ class Follower:
             {"query": query},
             mark=mark,
             wait_for_completion="false",
-            # What another changed or deleted meanwhile is left, and looked for again.
+            # Documents that were changed meanwhile are left, and searched for again.
             conflicts="proceed",
             slices="auto",
             refresh="true",
             requests_per_second=str(rate),
-            # The wait comes after each batch, and is as long as its documents take at that rate.
+            # After each batch the server waits as long as its documents take at that rate.
             scroll_size=str(min(_BATCH, rate)),
             allow_no_indices="false",
             **THERE,
@@ -176,7 +176,7 @@ class Follower:
         answer = await self._search.ask("GET", "/_tasks", actions=_ACTION, detailed="true")
         if answer.get("node_failures"):
             raise UnreachableError(
-                "a node does not say what it is at, and may still be at the last purge; look at the cluster's health, "
+                "a node does not report its tasks, and may still run the last purge; look at the cluster's health, "
                 "then run it again"
             )
         for node in answer.get("nodes", {}).values():
@@ -186,7 +186,7 @@ class Follower:
         return None
 
     async def to_the_end(self, task: str, mark: str, on_look: Callable[[], Awaitable[None]]) -> bool:
-        """Wait until it is over; False where it was lost with a node or a shard. Raises DeletionError and StoppedError."""
+        """Wait until a task is over; False if it was lost with a node or a shard. Raises DeletionError, StoppedError."""
         self.reason = ""
         stall = self._patience.stall()
         self.deleted, self.exact, self.conflicts = 0, False, 0
@@ -207,17 +207,17 @@ class Follower:
             if stall.lasts(progress):
                 if cancelled:
                     raise failed(
-                        "it does not get on, and cannot be cancelled; look at the cluster's health",
+                        "it makes no progress, and cannot be cancelled; look at the cluster's health",
                         alive=True,
                     )
-                # One that has ended meanwhile is not cancelled: the next look tells.
+                # If it has ended meanwhile, the next look finds it.
                 await self._search.ask("POST", f"/_tasks/{task}/_cancel")
                 cancelled = True
                 stall.begin(progress)
         raise AssertionError("the looks ended by themselves")
 
     async def _count(self, task: str, answer: Mapping[str, Any] | None, look: TaskLook) -> str:
-        """Count what went since the last look; return a text that differs while anything is done."""
+        """Count the deletions since the last look; return a text that changes with each progress."""
         children: Mapping[str, Any] = {}
         if look.state == "running":
             children = await self._index.again(
@@ -227,14 +227,14 @@ class Follower:
         final = None if look.state == "running" else deleted_by(answer)
         self.exact = final is not None and not look.in_doubt
         self.conflicts = conflicts_of(answer)
-        # A slice that ended between the two questions is in neither answer: it is counted at the next look.
+        # A slice that ended between the two requests is in neither answer: it is counted at the next look.
         more = max((deleted if final is None else final) - self.deleted, 0)
         self._progress.advance(more)
         self.deleted += more
         return progress
 
     async def _forget(self, task: str) -> None:
-        """Remove the result that the server keeps for ever; one that may not be removed does no harm."""
+        """Remove the result that the server would keep for ever; if that is not allowed, it does no harm."""
         try:
             await self._search.ask("DELETE", f"/.tasks/_doc/{task}")
         except (ServerError, UnreachableError):

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THERE: Final = {"ignore_unavailable": "true"}
-"""Asks only the indices behind a name that are open; those that are not are listed, and reported, before."""
+"""Limits a request to open indices; the others are reported by the check before it."""
 _MOST_INDICES: Final = 10_000
 _MOST_CHARACTERS: Final = 3000
-"""Of a path; the servers take 4,096 with the method and the parameters."""
+"""The longest path; the servers accept 4,096 with the method and the parameters."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def paths_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield the names as parts of paths, as many in each as fit."""
+    """Yield the names as parts of paths, as many in each as are allowed."""
     path = ""
     for name in map(quote, names):
         if path and len(path) + len(name) >= _MOST_CHARACTERS:
@@ -44,7 +44,7 @@ def paths_of(names: Iterable[str]) -> Iterator[str]:
 
 
 class Index:
-    """The index that is configured, or all that lie behind its name."""
+    """The configured index, or all indices behind its name."""
 
     def __init__(
         self, search: Search, config: ElasticsearchStore, waits: tuple[PollPolicy, Stop] | None = None
@@ -53,12 +53,12 @@ class Index:
         self.config = config
         self.path = "/" + quote(config.index, safe="*,")
         self._waits = waits
-        """How long a cluster that lost a server is waited for; None: not at all."""
+        """How long to wait for a cluster that lost a server; None: not at all."""
 
     async def again(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Ask what changes nothing, and again while the cluster makes replicas its primaries or elects a leader.
+        """Ask a read-only question, and again while the cluster makes replicas its primaries or elects a leader.
 
-        Raises UnreachableError where there is no answer in time, and StoppedError.
+        Raises UnreachableError without an answer in time, and StoppedError.
         """
         if self._waits is None:
             return await question()
@@ -73,9 +73,9 @@ class Index:
         raise AssertionError("the looks ended by themselves")
 
     async def refresh(self) -> None:
-        """Make all that was written visible: a count, and a purge, see the last refresh.
+        """Make all written documents visible to counts and purges.
 
-        Raises UnreachableError where a shard was not refreshed, since then a count would be too small.
+        Raises UnreachableError if a shard was not refreshed, since a count would be too small.
         """
 
         async def refresh() -> None:
@@ -90,7 +90,7 @@ class Index:
         await self.again(refresh)
 
     async def count(self, query: dict[str, Any]) -> int:
-        """Count; raises UnreachableError where a shard does not answer, since then it would be too few."""
+        """Count documents; raises UnreachableError if a shard does not answer, since the count would be too small."""
 
         async def count() -> int:
             answer = await self.search.ask("POST", f"{self.path}/_count", {"query": query}, **THERE)
@@ -100,14 +100,14 @@ class Index:
         return await self.again(count)
 
     async def by_index(self, query: dict[str, Any], shard: int | None = None) -> Counter[str]:
-        """Count by index; with `shard` in the shards of that number alone."""
+        """Count documents by index; with `shard` only in the shards of that number."""
         one = {} if shard is None else {"preference": f"_shards:{shard}"}
         listing = {"terms": {"field": "_index", "size": _MOST_INDICES}}
         found = await self._aggregate(query, listing, **one)
         return Counter({bucket["key"]: bucket["doc_count"] for bucket in found["buckets"]})
 
     async def oldest(self, query: dict[str, Any]) -> datetime | None:
-        """Return the oldest date of such documents; None where there is none."""
+        """Return the oldest date of the documents; None without a document."""
         found = await self._aggregate(query, {"min": {"field": self.config.date_field}})
         milliseconds = found["value"]
         return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
@@ -115,7 +115,7 @@ class Index:
     async def chats(
         self, query: dict[str, Any], after: Mapping[str, Any] | None, most: int
     ) -> tuple[list[ChatId], Mapping[str, Any] | None]:
-        """Return the chats of such documents in the server's order, so many at most, and what the next page is after."""
+        """Return a page of chats of the documents, and the `after` of the next page; None for the last page."""
         listing: dict[str, Any] = {
             "size": most,
             "sources": [{"chat": {"terms": {"field": self.config.thread_field}}}],
@@ -143,7 +143,7 @@ class Index:
         return await self.again(ask)
 
     def _answered(self, answer: Mapping[str, Any]) -> None:
-        """See that every shard has answered; one that did not may hold more."""
+        """Raise UnreachableError if a shard did not answer: it may have more documents."""
         shards = answer["_shards"]
         if shards["successful"] != shards["total"] or not shards["total"]:
             raise UnreachableError(
@@ -152,20 +152,20 @@ class Index:
             )
 
     async def waiting(self) -> list[str]:
-        """Report deleted documents that are still on the disk."""
+        """Describe deleted documents that are still on the disk."""
         stats = await self.search.ask("GET", f"{self.path}/_stats/docs", **THERE)
         deleted = stats["_all"]["primaries"].get("docs", {}).get("deleted", 0)
         if not deleted:
             return []
         return [
             (
-                f"{deleted} deleted documents (and marks of such) are in segments on the disk until those are merged: "
-                "_forcemerge?only_expunge_deletes=true does it, from half a minute after the purge on"
+                f"{deleted} deleted documents (and deletion marks) are in segments on the disk until those are "
+                "merged: run _forcemerge?only_expunge_deletes=true, half a minute after the purge at the earliest"
             )
         ]
 
     async def overview(self, accounts: Sequence[str]) -> StoreOverview:
-        """Say which server it is, and how many documents of each account are in the index, or in all behind an alias."""
+        """Return the version of the server, and the documents of each account."""
         version = (await self.search.ask("GET", "/"))["version"]
         product = "OpenSearch" if version.get("distribution") == "opensearch" else "Elasticsearch"
         groups = (await self.search.ask("GET", f"{self.path}/_search_shards", **THERE))["shards"]

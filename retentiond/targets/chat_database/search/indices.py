@@ -1,7 +1,7 @@
-"""Which indices a purge can delete from, which it can only count in, and which it cannot even count in, and why.
+"""The indices of a purge: writable, readable and unreadable ones, with the reasons; without I/O.
 
-Policies of ISM and ILM make old indices read-only, close or freeze them, or mount them from a snapshot. A purge takes
-what it can, and reports what is left where. Nothing in here does I/O.
+Policies of ISM and ILM make old indices read-only, close or freeze them, or mount them from a snapshot. A purge deletes from
+the writable indices, and reports the documents that are left in the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Obstacle = Literal["closed", "frozen", "renamed", "snapshot", "read_only", "write", "read_only_allow_delete"]
-"""Why nothing is deleted from an index; the last three are blocks, as the servers call them."""
+"""The reason that nothing is deleted from an index; the last three are names of blocks."""
 
 _LIMITS: Final[Mapping[Obstacle, str]] = {
     "closed": "closed",
@@ -34,9 +34,8 @@ _BY_POLICY: Final = (
 _HINTS: Final[Mapping[Obstacle, str]] = {
     "closed": "is closed, and nothing in it can be counted: open it (POST /INDEX/_open), purge again, and close it; or "
     "name the others in `index`",
-    "frozen": "is frozen, and a search passes it over: unfreeze it (POST /INDEX/_unfreeze), purge again, and freeze it",
-    "renamed": "was made of an index of the pattern by a policy, and the pattern does not match it: name it in `index`, "
-    "too",
+    "frozen": "is frozen, and searches skip it: unfreeze it (POST /INDEX/_unfreeze), purge again, and freeze it",
+    "renamed": "was made of an index of the pattern by a policy, and the pattern does not match it: add its name to `index`",
     "snapshot": "is a searchable snapshot, from which nothing can be deleted: delete it and its snapshot, or restore the "
     "snapshot as an index, purge that, and delete the mounted index and the snapshot",
     "read_only": _BY_POLICY.format(block="read_only"),
@@ -55,7 +54,7 @@ _MOST_NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class FieldTypes:
-    """What the fields hold: `days` without a time of day, `texts` and no numbers as ids of chats and as kinds."""
+    """The values of fields: `days` without a time, and texts rather than numbers as IDs of chats and as kinds."""
 
     days: bool = False
     texts: bool = False
@@ -64,9 +63,9 @@ class FieldTypes:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The indices behind a name: `writable` ones, those that can be read only, and those that cannot be read.
+    """The indices behind a name: `writable` ones, those that can only be read, and those that cannot be read.
 
-    `policies` are the names of those that manage an index, where it says so.
+    `policies` are the names of the policies that manage an index, if known.
     """
 
     writable: tuple[str, ...] = ()
@@ -81,34 +80,34 @@ class Inventory:
         return (*self.writable, *self.readable)
 
     def refusal(self, left: Mapping[str, int]) -> Refusal | None:
-        """Return which indices keep documents, and why; `left` are those that are to be deleted from readable ones."""
+        """Return the refusal that names indices with kept documents; `left` are the due documents in readable ones."""
         found = dict(self.unreadable) | {
             name: obstacle for name, obstacle in self.readable.items() if left.get(name)
         }
         kinds = [kind for kind in _HINTS if kind in found.values()]
         if not kinds:
             return None
-        told = [
+        sentences = [
             f"{self._named([name for name in found if found[name] == kind], left)} {_HINTS[kind]}"
             for kind in kinds
         ]
         names = ", ".join(sorted(found)[:_MOST_NAMED])
-        return Refusal(StoreLimit(f"elasticsearch_{_LIMITS[kinds[0]]}"), names, None, "; ".join(told))
+        return Refusal(StoreLimit(f"elasticsearch_{_LIMITS[kinds[0]]}"), names, None, "; ".join(sentences))
 
     def _named(self, names: list[str], left: Mapping[str, int]) -> str:
-        told = []
+        described = []
         for name in sorted(names)[:_MOST_NAMED]:
             facts = [f"{left[name]} documents to purge"] if left.get(name) else []
             facts += [f"policy {printable(self.policies[name], 60)}"] if name in self.policies else []
-            told.append(f"{name} ({', '.join(facts)})" if facts else name)
+            described.append(f"{name} ({', '.join(facts)})" if facts else name)
         more = len(names) - _MOST_NAMED
-        return ", ".join(told) + (f" (and {more} more)" if more > 0 else "")
+        return ", ".join(described) + (f" (and {more} more)" if more > 0 else "")
 
 
 def take_stock(
     listed: Mapping[str, str], settings: Mapping[str, Any], renamed: Mapping[str, str], types: FieldTypes
 ) -> Inventory:
-    """Sort indices by what a purge can do in them: `listed` says which are open, `settings` are those of the open ones."""
+    """Sort indices into an inventory: `listed` has the status of each, `settings` those of the open ones."""
     unreadable: dict[str, Obstacle] = {name: "closed" for name, status in listed.items() if status != "open"}
     unreadable |= dict.fromkeys(renamed, "renamed")
     writable, readable = [], {}
@@ -134,7 +133,7 @@ def _obstacle(settings: Mapping[str, Any]) -> Obstacle | None:
         return "frozen"
     if settings.get("index.store.type") in _SNAPSHOTS:
         return "snapshot"
-    # The disk first: as long as it is full, no other block is worth removing.
+    # The disk first: while it is full, removing another block does not help.
     blocks: tuple[Obstacle, ...] = ("read_only_allow_delete", "read_only", "write")
     return next((block for block in blocks if is_set(f"blocks.{block}")), None)
 

@@ -1,7 +1,7 @@
-"""The obstacles that keep a purge from selected documents: found and named before anything is deleted.
+"""The check for obstacles that keep a purge from documents, before anything is deleted.
 
-A configuration that cannot be right is refused as a whole. The state of an index (closed, read-only, a snapshot) is
-none of it: the other indices are purged.
+A wrong configuration is refused as a whole. The state of an index (closed, read-only, a snapshot) is not an error: the other
+indices are purged.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.search.indices import Inventory
 
 BLOCKED: Final = StoreLimit("elasticsearch_blocked")
-"""The refusal of a block of the cluster, or of an index that fails every question: its state, no configuration."""
+"""The limit for a block of the cluster, or of an index that fails every request: a state, not a configuration."""
 _BLOCKS: Final = ("read_only_allow_delete", "read_only")
 _BLOCKED: Final = re.compile(r"index \[([^\]]+)\] blocked by: \[(?:[A-Z_]+/\d+/)?([^\]]*)\]")
 _OF_ILM: Final = ("restored-", "partial-")
-"""What ILM puts before the name of an index that it mounts from a snapshot."""
+"""Prefixes of ILM for an index that it mounts from a snapshot."""
 _CLUSTER: Final = "*.search.allow_expensive_queries,*.cluster.blocks"
 _TEXTS: Final = frozenset({"keyword", "alias"})
-"""Types of text; what an alias is another name of is among the mappings, too."""
+"""Types of text; the mappings also include the field behind an alias."""
 _LEVELS: Final = ("transient", "persistent", "defaults")
 
 
 class Obstacles:
-    """Looks at an index, and at all that lie behind its name, changing nothing."""
+    """Checks an index, or all indices behind its name, without changes."""
 
     def __init__(self, index: Index) -> None:
         self._search = index.search
@@ -53,7 +53,7 @@ class Obstacles:
         self._path = index.path
 
     async def look(self, account: str | None = None) -> Inventory:
-        """Return the indices by what a purge of the account (None: of any) can do in them; raises RefusedError."""
+        """Return the indices, sorted for a purge of the account (None: of any); raises RefusedError."""
         try:
             return await self._look(account)
         except ServerError as error:
@@ -68,7 +68,7 @@ class Obstacles:
         if "open" not in listed.values():
             return take_stock(listed, {}, {}, FieldTypes())
         shards = await self._shards(listed)
-        _refuse(_passed_over(listed, shards))
+        _refuse(_hidden(listed, shards))
         capabilities = shards and await self._capabilities(listed)
         _refuse(judge(self._config, capabilities))
         settings = {
@@ -91,11 +91,11 @@ class Obstacles:
         return take_stock(listed, settings, await self._renamed(listed), types)
 
     async def _capabilities(self, listed: Mapping[str, str]) -> Mapping[str, Any] | None:
-        """Return what the fields are in the open indices, by their types; None where there is no index."""
+        """Return the types of the fields in the open indices; None without an index."""
         closed = set(listed.values()) != {"open"}
         opened = sorted(name for name, status in listed.items() if status == "open")
         fields: dict[str, dict[str, Any]] = {}
-        # A closed index that is named, or is behind an alias, fails the question in Elasticsearch.
+        # In Elasticsearch a closed index that is named, or is behind an alias, fails the request.
         for path in paths_of(opened) if closed else [self._path.removeprefix("/")]:
             answer = await ask_for(
                 self._search,
@@ -111,15 +111,15 @@ class Obstacles:
             _require_all(answer, self._config.index)
             for name, types in answer.get("fields", {}).items():
                 known = fields.setdefault(name, {})
-                for kind, told in types.items():
-                    searchable = told.get("searchable", True) and known.get(kind, told).get(
+                for kind, capability in types.items():
+                    searchable = capability.get("searchable", True) and known.get(kind, capability).get(
                         "searchable", True
                     )
-                    known[kind] = told | {"searchable": searchable}
+                    known[kind] = capability | {"searchable": searchable}
         return {"fields": fields}
 
     async def _renamed(self, listed: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the indices that ILM made of such that a pattern matched, and that it does not match any more."""
+        """Return the indices that ILM renamed so that a pattern does not match them any more."""
         patterns = [part for part in self._config.index.split(",") if "*" in part and part[0] not in "-*"]
         if not patterns:
             return {}
@@ -128,7 +128,7 @@ class Obstacles:
         return {name: status for name, status in found.items() if name not in listed}
 
     async def _mapped(self, account: str | None) -> FieldTypes:
-        """Return what the fields hold; raises RefusedError where the mapping makes something else of one."""
+        """Return the values of the fields; raises RefusedError if a mapping changes values."""
         config = self._config
         texts = kinds_are_texts = False
         accounts = await self._mapping(config.account_field)
@@ -153,7 +153,7 @@ class Obstacles:
         return FieldTypes(holds_days(dates), texts, kinds_are_texts)
 
     async def _mapping(self, field: str) -> Mapping[str, Any]:
-        """Return the mappings of a field, and of those that it is another name of."""
+        """Return the mappings of a field, and of the fields behind an alias."""
         answer: dict[str, Any] = await self._ask(f"_mapping/field/{quoted(field)}")
         paths = {str(mapping["path"]) for mapping in each(answer) if mapping.get("type") == "alias"}
         beneath = [await self._ask(f"_mapping/field/{quoted(path)}") for path in sorted(paths)]
@@ -163,11 +163,11 @@ class Obstacles:
             for index, fields in found.items()
         }
 
-    async def _ask(self, question: str, **parameters: str) -> Any:
-        return await self._search.ask("GET", f"{self._path}/{question}", **THERE, **parameters)
+    async def _ask(self, endpoint: str, **parameters: str) -> Any:
+        return await self._search.ask("GET", f"{self._path}/{endpoint}", **THERE, **parameters)
 
     async def _listed(self, names: str) -> Mapping[str, str]:
-        """Return all that names mean, what a pattern passes over too, and whether it is open."""
+        """Return the status of each index behind the names, including indices that a pattern does not match."""
         listed = await ask_for(
             self._search,
             "GET",
@@ -179,19 +179,19 @@ class Obstacles:
         return {row["index"]: row["status"] for row in listed or ()}
 
     async def _shards(self, listed: Mapping[str, str]) -> Any:
-        """Return which shards a purge goes to; raises UnreachableError where one has no copy."""
+        """Return the shards of the indices; raises UnreachableError if one has no copy."""
         shards = await ask_for(
             self._search, "GET", f"{self._path}/_search_shards", allow_no_indices="false", **THERE
         )
         # Shards of a closed index may have no copy, too.
         if shards and not all(shards["shards"]) and set(listed.values()) <= {"open"}:
             raise UnreachableError(
-                f"not all shards of {self._config.index} are there; look at the cluster's health, then run it again"
+                f"not all shards of {self._config.index} are available; look at the cluster's health, then run it again"
             )
         return shards
 
     def _costly(self, capabilities: Mapping[str, Any], cluster: Mapping[str, Any]) -> Refusal | None:
-        """Return why the server does not let us ask for documents of two accounts, of several chats or of several kinds."""
+        """Return the refusal if the cluster forbids the queries for documents of several accounts, chats or kinds."""
         config = self._config
         fields = (config.account_field, config.thread_field, config.kind_field, config.visitor_field)
         asked = filter(None, fields)
@@ -205,8 +205,8 @@ class Obstacles:
             StoreLimit("elasticsearch_expensive_queries"),
             "search.allow_expensive_queries is false",
             None,
-            f"whether a document has other values beside those to purge is asked by a range of {', '.join(texts)}, which "
-            "the cluster forbids: set search.allow_expensive_queries to true",
+            f"documents with further values are found by range queries on {', '.join(texts)}, which the cluster "
+            "forbids: set search.allow_expensive_queries to true",
         )
 
 
@@ -215,21 +215,19 @@ def _refuse(refusal: Refusal | None) -> None:
         raise RefusedError(refusal)
 
 
-def _passed_over(listed: Mapping[str, str], shards: Mapping[str, Any] | None) -> Refusal | None:
-    """Name what is hidden from a pattern, except the server's own: its documents would not be counted."""
+def _hidden(listed: Mapping[str, str], shards: Mapping[str, Any] | None) -> Refusal | None:
+    """Return the refusal for hidden indices, whose documents would not be counted; the server's own are excepted."""
     reached = shards["indices"] if shards else {}
     hidden = sorted(
         index
         for index, status in listed.items()
         if status == "open" and index not in reached and not index.startswith(".")
     )
-    return _refusal(
-        "hidden", hidden, "is hidden, and a pattern passes it over: name it itself in `index`, too"
-    )
+    return _refusal("hidden", hidden, "is hidden, and patterns do not match it: add its name to `index`")
 
 
 def _narrowed(shards: Mapping[str, Any], settings: Mapping[str, Any]) -> Refusal | None:
-    """Name the indices of which an alias shows a part only: its filter and its routing hold for a purge, too."""
+    """Return the refusal for an alias with a filter or a routing, which would apply to the purge, too."""
     reached = Counter(shard[0]["index"] for shard in shards["shards"])
     narrowed = sorted(
         name
@@ -246,7 +244,7 @@ def _narrowed(shards: Mapping[str, Any], settings: Mapping[str, Any]) -> Refusal
 
 
 def _blocked_as_a_whole(cluster: Mapping[str, Any]) -> Refusal | None:
-    """Return which block of the whole cluster keeps a purge from every index."""
+    """Return the refusal for a block of the whole cluster."""
     of_cluster = [cluster.get(level, {}).get("cluster", {}).get("blocks", {}) for level in _LEVELS]
     for block in _BLOCKS:
         if any(str(blocks.get(block)) == "true" for blocks in of_cluster):
@@ -256,16 +254,16 @@ def _blocked_as_a_whole(cluster: Mapping[str, Any]) -> Refusal | None:
 
 
 def _not_read(settings: Mapping[str, Any]) -> Refusal | None:
-    """Return which indices must not be read: each count of the others would fail with theirs."""
+    """Return the refusal for indices that must not be read: each count would fail."""
     names = sorted(
         name for name, index in settings.items() if str(index["settings"].get("index.blocks.read")) == "true"
     )
-    hint = "is blocked (index read (api)), and so is each question that includes it: remove the block, then purge again"
+    hint = "is blocked (index read (api)), and so is each query that includes it: remove the block, then purge again"
     return _refusal("blocked", names, hint)
 
 
 def _require_all(answer: Mapping[str, Any], index: str) -> None:
-    """Raise RefusedError, or UnreachableError, where some indices did not say what their fields are."""
+    """Raise RefusedError or UnreachableError if the fields of some indices are missing."""
     failures = answer.get("failures")
     if not failures:
         return
@@ -277,14 +275,16 @@ def _require_all(answer: Mapping[str, Any], index: str) -> None:
 
 
 def _of_block(error: ServerError) -> Refusal | None:
-    """Return the refusal for an index that cannot even be read, which fails a question about all of them."""
+    """Return the refusal for an index that cannot be read, so that a query of all indices fails."""
     found = _BLOCKED.search(str(error))
     if found is None or error.passing:
         return None
-    hint = f"is blocked ({found[2]}), and so is each question that includes it: remove the block, then purge again"
+    hint = (
+        f"is blocked ({found[2]}), and so is each query that includes it: remove the block, then purge again"
+    )
     return _refusal("blocked", [found[1]], hint)
 
 
 def _refusal(limit: str, names: list[str], hint: str) -> Refusal | None:
-    told = ", ".join(names[:5])
-    return Refusal(StoreLimit(f"elasticsearch_{limit}"), told, None, f"{told} {hint}") if names else None
+    listed = ", ".join(names[:5])
+    return Refusal(StoreLimit(f"elasticsearch_{limit}"), listed, None, f"{listed} {hint}") if names else None

@@ -23,17 +23,15 @@ _FORMAT: Final = {"format": "strict_date_optional_time"}
 Query = dict[str, Any]
 
 _MOST_CHATS: Final = 10_000
-"""Chats that one query names; the servers take 65,536 terms at the most."""
+"""The most chats in one query; the servers accept 65,536 terms."""
 
 
-class Meant:
-    """The documents of one account before the cutoff (aware), in the indices that were looked at.
+class Documents:
+    """Queries for documents of one account before the cutoff (aware), in the checked indices.
 
-    `days`: the field of dates holds days.
-
-    Of several dates each must lie before it, and of several accounts none is another. A document without a date is not
-    meant. `texts`: the field of chats holds text in each index, and no numbers;
-    `kinds_are_texts`: so does the field of kinds.
+    All dates of a document must be before the cutoff, and all of its accounts must be this one; documents without a date do
+    not match. `days`: the field of dates has days. `texts` and `kinds_are_texts`: in each index the field of chats, and that
+    of kinds, has texts and no numbers.
     """
 
     def __init__(
@@ -49,47 +47,47 @@ class Meant:
     ) -> None:
         self._config = config
         self._indices = indices
-        # The order in which the server compares kinds.
+        # The order of kinds on the server.
         self._kind_order: Callable[[str], bytes | int] = str.encode if kinds_are_texts else int
-        # A number is asked for in its own spelling alone.
+        # A number has one spelling in a query.
         self.no_chat: tuple[ChatId, ...] = NO_CHAT_TEXTS if texts else ("0",)
         self._account = account
-        # A day begins in UTC, wherever it was: west of Greenwich before the cutoff does.
+        # A day begins in UTC: west of Greenwich earlier than the cutoff.
         self.end = min(cutoff, datetime.combine(cutoff.date(), time(), UTC)) if days else cutoff
 
     @property
     def all(self) -> Query:
-        """All of them, whatever becomes of them."""
+        """All of them, deleted or kept."""
         return {"bool": {"filter": self._aged(), "must_not": self._staying()}}
 
     @property
     def undated(self) -> Query:
-        """The documents of the account that have no date, or none that can be true."""
+        """The documents of the account without a believable date."""
         believable = self._dated({"gte": _instant(EARLIEST_DATE)})
         others = [*_of_others(self._config, self._account), believable]
         return {"bool": {"filter": self._of_account(), "must_not": others}}
 
     @property
     def without_chat(self) -> Query:
-        """Those that do not name a chat: all of them, where no field does."""
+        """Documents that do not name a chat: all of them without a field of chats."""
         if self._config.thread_field is None:
             return self.all
         return {"bool": {"filter": self._aged(), "must_not": [*self._staying(), self._names_chat]}}
 
     def without_chats(self, query: Query, chats: Sequence[ChatId]) -> Query:
-        """Return those of a query that name none of these chats."""
+        """Return the documents of a query that do not name one of these chats."""
         named = {"terms": {self._config.thread_field or "": list(chats)}}
         return {"bool": {"filter": [query], "must_not": [named]}}
 
     def of_visitor(self, visitor: str, cutoff: datetime) -> Query:
-        """Return those that name this visitor and no other, and are older than `cutoff` (aware)."""
+        """Return the documents that name only this visitor, and are older than `cutoff` (aware)."""
         field = self._config.visitor_field or ""
         others: list[Query] = [{"range": {field: {"lt": visitor}}}, {"range": {field: {"gt": visitor}}}]
         later = self._dated({"gte": _instant(min(cutoff, self.end))})
         return {"bool": {"filter": [{"term": {field: visitor}}], "must_not": [*others, later]}}
 
     def in_month(self, start: datetime, end: datetime) -> Query:
-        """Return those that name a chat, and whose oldest date lies from `start` up to, not including, `end`."""
+        """Return the documents that name a chat, and have their oldest date from `start` up to, not including, `end`."""
         inside = self._dated({"gte": _instant(start), "lt": _instant(end)})
         before = self._dated({"lt": _instant(start)})
         return {
@@ -102,9 +100,9 @@ class Meant:
     def of_chats(
         self, month: Query, chats: Sequence[ChatId], *, kept: Sequence[ChatId], page: Sequence[ChatId]
     ) -> Query:
-        """Return those of a month that name some of these chats, and neither one that is kept nor one beyond the page.
+        """Return the documents of a month that name some of these chats, but no kept chat and no chat of another page.
 
-        A document may name several chats. The page has the kept ones and these, in the order of the server.
+        A document may name several chats. The page has these and the kept chats, in the order of the server.
         """
         field = self._config.thread_field or ""
         others: list[Query] = [{"range": {field: {"lt": page[0]}}}, {"range": {field: {"gt": page[-1]}}}]
@@ -113,15 +111,15 @@ class Meant:
         return {"bool": {"filter": [month, {"terms": {field: list(chats)}}], "must_not": others}}
 
     def naming(self, month: Query, chats: Sequence[ChatId]) -> Query:
-        """Return those of a month that name one of these chats, whichever they name beside it."""
+        """Return the documents of a month that name one of these chats, and maybe others."""
         return {"bool": {"filter": [month, {"terms": {self._config.thread_field or "": list(chats)}}]}}
 
     def beside(self, month: Query, chats: Sequence[ChatId], purged: Query) -> Query:
-        """Return those that name one of these chats and are not purged with them."""
+        """Return the documents that name one of these chats and are not purged with them."""
         return {"bool": {"filter": [self.naming(month, chats)], "must_not": [purged]}}
 
     def by_page(self, several: Query, page: Sequence[ChatId]) -> tuple[Query, Query]:
-        """Return those whose first chat is on a page, and those that name one of an earlier page, too."""
+        """Return the documents whose first chat is on a page, and those that also name a chat of an earlier page."""
         earlier: Query = {"range": {self._config.thread_field or "": {"lt": page[0]}}}
         return (
             {"bool": {"filter": [several], "must_not": [earlier]}},
@@ -129,7 +127,7 @@ class Meant:
         )
 
     def texts_of(self, documents: Query) -> Query:
-        """Return those of some documents that are of the kinds of texts, and of no other."""
+        """Return the documents that have only kinds of texts."""
         field, kinds = self._config.kind_field or "", sorted(self._config.text_kinds, key=self._kind_order)
         between = [{"gt": low, "lt": high} for low, high in pairwise(kinds)]
         bounds = [{"lt": kinds[0]}, *between, {"gt": kinds[-1]}]
@@ -138,7 +136,7 @@ class Meant:
 
     @property
     def _names_chat(self) -> Query:
-        """A value beside those that name no chat: before, between or after them in the server's order."""
+        """A value other than those that mean no chat: before, between or after them in the order of the server."""
         field = self._config.thread_field or ""
         between = [{"gt": low, "lt": high} for low, high in pairwise(self.no_chat)]
         bounds = [{"lt": self.no_chat[0]}, *between, {"gt": self.no_chat[-1]}]
@@ -149,7 +147,7 @@ class Meant:
         return [*self._of_account(), self._dated({"lt": _instant(self.end)})]
 
     def _of_account(self) -> list[Query]:
-        # An index that came in since has not been looked at: its fields may be others.
+        # An index that was added since is not checked: its fields may differ.
         return [within(self._indices), {"term": {self._config.account_field: self._account}}]
 
     def _staying(self) -> list[Query]:
@@ -181,18 +179,18 @@ def _of_others(config: ElasticsearchStore, account: str) -> list[Query]:
 
 
 def _instant(moment: datetime) -> str:
-    """Write a moment in full: a day alone would be rounded, and seconds alone taken for milliseconds."""
+    """Write a moment in full: a day would be rounded, and seconds would be read as milliseconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 class IndexPortions(Portions[Query]):
-    """The documents of one account that a purge takes; `meant` are those before the date."""
+    """The documents of one account that a purge deletes; `documents` are the queries for them."""
 
     def __init__(self, index: Index, inventory: Inventory, purge: StorePurge) -> None:
         config, types = index.config, inventory.types
         self._index = index
         self._indices = inventory.searched
-        self.meant = Meant(
+        self.documents = Documents(
             config,
             purge.account,
             purge.cutoff,
@@ -203,7 +201,7 @@ class IndexPortions(Portions[Query]):
         )
         erased, theirs = purge.erased, None
         if erased is not None and config.visitor_field is not None:
-            theirs = self.meant.of_visitor(erased.visitor, erased.cutoff)
+            theirs = self.documents.of_visitor(erased.visitor, erased.cutoff)
         super().__init__(
             purge,
             "documents",
@@ -214,29 +212,29 @@ class IndexPortions(Portions[Query]):
         )
 
     def no_chat(self) -> Sequence[ChatId]:
-        """Return the ids that name no chat."""
-        return self.meant.no_chat
+        """Return the IDs that mean no chat."""
+        return self.documents.no_chat
 
     def without_chat(self, others: Sequence[ChatId]) -> Query:
         """Return the documents that do not name a chat."""
-        nameless = self.meant.without_chat
-        return self._theirs(self.meant.without_chats(nameless, others) if others else nameless)
+        nameless = self.documents.without_chat
+        return self._theirs(self.documents.without_chats(nameless, others) if others else nameless)
 
     def undated(self) -> Query | None:
-        """Return the documents without a believable date; of a visitor only where the index names visitors."""
-        return self._theirs(self.meant.undated) if self._names_nameless else None
+        """Return the documents without a believable date; of a visitor only if the index names visitors."""
+        return self._theirs(self.documents.undated) if self._names_nameless else None
 
     def _theirs(self, query: Query) -> Query:
         return query if self._of_visitor is None else both(query, self._of_visitor)
 
     async def of_absent_chats(self, *, of_visitor: bool) -> AsyncIterator[Query]:
-        """Yield the documents of chats that the database does not have, and texts of those that keep only files."""
+        """Yield the documents of chats that the database does not have, and texts of chats of which it has only files."""
         visitor = self._of_visitor if of_visitor else None
-        oldest = await self._index.oldest(_both(self.meant.all, visitor))
+        oldest = await self._index.oldest(_both(self.documents.all, visitor))
         if oldest is None:
             return
-        for start, end in months(oldest, self.meant.end):
-            month = _both(self.meant.in_month(start, end), visitor)
+        for start, end in months(oldest, self.documents.end):
+            month = _both(self.documents.in_month(start, end), visitor)
             async for query in self._in_month(month, of_visitor=of_visitor):
                 yield query
 
@@ -249,7 +247,7 @@ class IndexPortions(Portions[Query]):
             self._unknown.note(compared.unknown)
             kept = [*compared.kept, *compared.unknown]
             if compared.absent:
-                absent = self.meant.of_chats(month, compared.absent, kept=kept, page=page)
+                absent = self.documents.of_chats(month, compared.absent, kept=kept, page=page)
                 yield absent
                 await self._note_several(month, compared.absent, absent, page)
             if compared.stripped:
@@ -261,24 +259,24 @@ class IndexPortions(Portions[Query]):
     async def _note_several(
         self, month: Query, absent: Sequence[ChatId], purged: Query, page: Sequence[ChatId]
     ) -> None:
-        """Count the documents that name one of these chats, and another one for which they stay."""
-        several = self.meant.beside(month, absent, purged)
+        """Count the documents that name one of these chats, and also a kept one."""
+        several = self.documents.beside(month, absent, purged)
         if await self._index.count(several):
-            first, later = self.meant.by_page(several, page)
+            first, later = self.documents.by_page(several, page)
             self.staying.several += await self._index.count(first)
             self.staying.apart = max(self.staying.apart, await self._index.count(later))
 
     async def _of_stripped(
         self, month: Query, stripped: Sequence[ChatId], kept: Sequence[ChatId], page: Sequence[ChatId]
     ) -> AsyncIterator[Query]:
-        """Yield the texts of chats that keep messages with files, where a document is a message; count what stays."""
+        """Yield the texts of chats that keep messages with files, if a document is a message; count the kept documents."""
         purged = 0
         if self._index.config.kind_field is not None:
             others = [chat for chat in kept if chat not in set(stripped)]
-            texts = self.meant.texts_of(self.meant.of_chats(month, stripped, kept=others, page=page))
+            texts = self.documents.texts_of(self.documents.of_chats(month, stripped, kept=others, page=page))
             purged = await self._index.count(texts) if self._purge.dry_run else 0
             yield texts
-        documents = await self._index.count(self.meant.naming(month, stripped))
+        documents = await self._index.count(self.documents.naming(month, stripped))
         self.staying.with_files += documents - purged
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store_access import PollPolicy
 
 _EVERY: Final = 10.0
-"""Seconds from report to report: each asks the cluster some questions."""
+"""Seconds between two reports: each takes several requests."""
 _MOST_NUMBERS: Final = 32
-"""The most shards of an index of which each is counted by itself."""
+"""The most shards of an index that are counted one by one."""
 _COLUMNS: Final = "index,shard,prirep,state,node,unassigned.reason"
 _SERVING: Final = frozenset({"STARTED", "RELOCATING"})
 
 Shard = tuple[str, int]
-"""An index and the number of a shard of it."""
+"""An index and the number of one of its shards."""
 
 
 class ShardWatch:
@@ -42,7 +42,7 @@ class ShardWatch:
         self._reported: float | None = None
 
     async def report(self, inventory: Inventory, query: Query) -> None:
-        """Publish how many documents of the query are left in each shard, every few seconds at the most."""
+        """Publish the remaining documents of the query by shard, at most every few seconds."""
         now = self._patience.clock()
         if self._reported is not None and now - self._reported < _EVERY:
             return
@@ -57,7 +57,7 @@ class ShardWatch:
     async def at_the_end(
         self, inventory: Inventory, query: Query | None, kept_back: Mapping[str, int]
     ) -> tuple[ShardReport, ...]:
-        """Return the last state; without a query nothing is left in the indices that can be deleted from."""
+        """Return the last state; without a query nothing is left in the writable indices."""
         try:
             copies = await self._copies(inventory.searched)
         except (ServerError, UnreachableError, StoppedError):
@@ -71,7 +71,7 @@ class ShardWatch:
         return tuple(_shards(inventory, copies, left, kept_back, under_way=False))
 
     async def _copies(self, names: Sequence[str]) -> dict[Shard, list[Mapping[str, Any]]]:
-        """Return the copies of each shard; a name that is gone meanwhile has none."""
+        """Return the copies of each shard."""
         found: dict[Shard, list[Mapping[str, Any]]] = {}
         for path in paths_of(names):
             listed = await self._index.search.ask("GET", f"/_cat/shards/{path}", format="json", h=_COLUMNS)
@@ -82,7 +82,7 @@ class ShardWatch:
     async def _left(
         self, query: Query, copies: Mapping[Shard, Sequence[Mapping[str, Any]]]
     ) -> Mapping[Shard, int] | None:
-        """Count by shard; None where there are too many shards to ask for each."""
+        """Count documents by shard; None if there are too many shards."""
         numbers = sorted({number for _, number in copies})
         if len(numbers) > _MOST_NUMBERS:
             return None
@@ -106,9 +106,9 @@ def _shards(
         error = None
         state: ShardState = "finished" if rest == 0 else "running" if under_way else "pending"
         if not any(copy["prirep"] == "p" and copy["state"] in _SERVING for copy in several):
-            state, rest, error = "unreachable", None, "no primary copy is there"
+            state, rest, error = "unreachable", None, "no primary copy"
         elif name in inventory.readable:
-            # Of how many shards the documents are is not known.
+            # The documents are only counted by index.
             rest = None
             state = "failed" if kept_back.get(name) else state
             error = f"nothing can be deleted: {inventory.readable[name]}" if kept_back.get(name) else None
@@ -124,7 +124,7 @@ def _shards(
 def _copy(copy: Mapping[str, Any], state: ShardState) -> ReplicaReport:
     kind = "primary" if copy["prirep"] == "p" else "replica"
     if copy["state"] in _SERVING:
-        # While a copy moves the node has both ends in it.
+        # While a copy moves, both nodes are named.
         node = str(copy["node"]).partition(" ")[0]
         return ReplicaReport(f"{kind} on {node}", "running" if state == "unreachable" else state)
     if copy["state"] == "INITIALIZING":

@@ -1,4 +1,4 @@
-"""The store `elasticsearch`, and its servers: one is asked, and the next one in its place where it cannot be reached."""
+"""The store `elasticsearch`, and its servers, which are asked in turn until one answers."""
 
 from __future__ import annotations
 
@@ -34,15 +34,12 @@ if TYPE_CHECKING:
 
 
 _GREETING_SECONDS: Final = 5.0
-"""For each other server at the start: one that does not answer in time is compared once it is needed."""
+"""For each other server at the start; without an answer in time it is compared once it is needed."""
 
 
 @asynccontextmanager
 async def open_search(config: ElasticsearchStore) -> AsyncIterator[Servers]:
-    """Open a connection to the first server that answers; raises UnreachableError, and UsageError.
-
-    UsageError: two servers are of two clusters.
-    """
+    """Open a connection to the first server that answers; raises UnreachableError, and UsageError for two clusters."""
     load_clients()
     async with AsyncExitStack() as opened:
         servers = Servers(config, opened)
@@ -51,13 +48,13 @@ async def open_search(config: ElasticsearchStore) -> AsyncIterator[Servers]:
 
 
 class StrangerError(NotSentError):
-    """A server is of another cluster than the first, and is asked nothing."""
+    """A server of another cluster than the first, which is not used."""
 
 
 class Servers:
-    """Asks a server of the list; where it cannot be reached, or takes no requests now, the next one.
+    """Asks a server of the list; if it cannot be reached or accepts no requests now, the next one.
 
-    A request with a mark is sent once: what may have begun on one server is not begun on another.
+    A request with a mark is sent once: if it may have begun on one server, it is not sent to another.
     """
 
     def __init__(self, config: ElasticsearchStore, opened: AsyncExitStack) -> None:
@@ -70,7 +67,7 @@ class Servers:
     async def ask(
         self, method: str, path: str, body: Any = None, *, mark: str | None = None, **parameters: str
     ) -> Any:
-        """Return the answer to one request; raises UnreachableError where no server answers it, and ServerError."""
+        """Return the answer to one request; raises UnreachableError if no server answers it, and ServerError."""
 
         async def send(node: Search, url: str) -> Any:
             try:
@@ -83,7 +80,7 @@ class Servers:
         return await self._on_one(send, once=mark is not None)
 
     async def connect(self) -> None:
-        """Connect to the first server that answers; raises UnreachableError, and UsageError where another is a stranger."""
+        """Connect to the first server that answers; raises UnreachableError, and UsageError for two clusters."""
 
         async def nothing(node: Search, url: str) -> None:
             del node, url
@@ -94,7 +91,7 @@ class Servers:
                 async with asyncio.timeout(_GREETING_SECONDS):
                     await self._node(url)
             except StrangerError as stranger:
-                # A purge of one of two clusters would be told as a purge of both.
+                # A purge of one of two clusters would be reported as a purge of both.
                 raise UsageError(str(stranger)) from stranger
             except (UnreachableError, TimeoutError):
                 continue
@@ -119,7 +116,7 @@ class Servers:
                 try:
                     node, cluster = await opening.enter_async_context(open_node(self._config, url))
                 except UnreachableError as error:
-                    # Nothing but a question about itself has been sent.
+                    # Only a request for its cluster was sent.
                     raise NotSentError(str(error)) from error
                 self._check_same(url, cluster)
                 await self._opened.enter_async_context(opening.pop_all())
@@ -139,11 +136,11 @@ class Servers:
 
 
 def _none_of(lost: list[UnreachableError]) -> UnreachableError:
-    """Return one error for all servers; of several each is told."""
+    """Return one error for all servers, with the error of each."""
     if len(lost) == 1:
         return lost[0]
-    told = f"none of {len(lost)} servers of the search can be used: " + "; ".join(map(str, lost))
-    return NotSentError(told) if isinstance(lost[-1], NotSentError) else UnreachableError(told)
+    message = f"no server of the search can be used ({len(lost)} tried): " + "; ".join(map(str, lost))
+    return NotSentError(message) if isinstance(lost[-1], NotSentError) else UnreachableError(message)
 
 
 @asynccontextmanager
@@ -174,26 +171,26 @@ class Elasticsearch:
             return [f"elasticsearch: {error}"]
         except RefusedError as refused:
             refusal = refused.refusal
-            # A block is the state of an index or of the cluster, and may be another by the time of the purge.
+            # A block is a state of an index or of the cluster, and may be gone by the time of the purge.
             is_state = refusal.limit == BLOCKED
             return [] if is_state else [f"elasticsearch: {refusal.value}; {refusal.hint}"]
         return []
 
     async def look(self, accounts: Sequence[str]) -> StoreOverview:
-        """Say which server it is, and how many documents of each account are there."""
+        """Return the version of the server, and the documents of each account."""
         try:
             return await self._index.overview(accounts)
         except ServerError as error:
             raise UnreachableError(f"the search refused a question: {error}; see its log") from error
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
-        """Delete, follow it to its end, and count again until nothing is left."""
+        """Delete, follow each task to its end, and count again until nothing is left."""
         search, config = self._index.search, self._config
         engine = IndexPurge(search, config, purge, self._patience, progress, self._rate)
         return await purge_store(engine, progress)
 
     async def halt(self, notes: Mapping[str, Any]) -> None:
-        """Cancel the task that the notes name; what it has deleted stays deleted."""
+        """Cancel the task of the notes; deleted documents stay deleted."""
         follower = Follower(self._index, Stop(), self._patience, NullProgress())
         try:
             task = await follower.find(str(notes["mark"])) if notes.get("mark") else None
