@@ -27,7 +27,7 @@ from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.records import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime, timedelta
 
     from asyncpg import Record as Row
@@ -227,20 +227,27 @@ class Ledger:
             await connection.execute(SQL["save_refusal"], target, json.dumps(asdict(refusal)))
             await add_record(connection, Record("pass_refused", target, body=asdict(refusal)))
 
-    async def record_end(self, db: Db, report: PassReport) -> None:
-        """Record the end of a pass in the log and the ledger; without the database, the next start records it."""
+    async def record_end(
+        self, db: Db, report: PassReport, complete: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Record the end of a pass in the log and the ledger; without the database, the next start records it.
+
+        `complete` completes the report of a pass that began, before it is recorded.
+        """
         log = get_logger(target=report.target)
-        fields = report.as_json()
         if report.refused is not None:
             log.warning("pass_refused", **asdict(report.refused))
         try:
             if report.pass_id is not None:
-                await self.end_pass(db, report.target, report.pass_id, report.state, fields)
+                if complete is not None:
+                    await complete()
+                await self.end_pass(db, report.target, report.pass_id, report.state, report.as_json())
             elif report.refused is not None:
                 await self.save_refusal(db, report.target, report.refused)
         except LOST as error:
             log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
         if report.refused is None or report.pass_id is not None:
+            fields = report.as_json()
             fields.pop("target")
             log.info("pass_finished", **fields, error=report.error)
 

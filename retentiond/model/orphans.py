@@ -57,7 +57,7 @@ class OrphanReport:
         sentences: list[str] = []
         if found.rows:
             sentences.append(
-                f"{_rows(found.rows.total())}, whose chat is missing from the database or which name no chat; "
+                f"{_rows(found.rows.total())}, whose chat is missing from the database, or which do not name a chat; "
                 f"{found.due.total():,} of them are older than the date"
             )
         sentences += [
@@ -71,7 +71,7 @@ class OrphanReport:
             sentences.append(f"orphans refused by {self.refused.limit}: {self.refused.hint}")
         if found.due and not self.requested:
             sentences.append(
-                "orphans stay; `--purge-orphans`, by schedule `purge_orphans: true`, deletes the older ones"
+                "orphans are kept; `--purge-orphans`, by schedule `purge_orphans: true`, deletes the older ones"
             )
         return sentences
 

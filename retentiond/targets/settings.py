@@ -8,7 +8,7 @@ from retentiond.config.media import MediaTarget
 from retentiond.config.resolve import MediaSettings, resolve
 from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS, TargetConfig
-from retentiond.targets.chat_database.settings import ChatSettings, resolve_chats
+from retentiond.targets.chat_database.context import ChatSettings, resolve_chats
 from retentiond.targets.chat_database.stores import NOT_THERE, STORES, missing, to_install
 from retentiond.targets.dendrite_rooms.settings import RoomSettings, resolve_rooms
 

@@ -268,7 +268,7 @@ def test_a_name_that_is_there_twice_is_carried_out_once(tmp_path: Path) -> None:
 
 def test_a_file_that_is_missing_too_large_or_open_to_all_erases_nothing(tmp_path: Path) -> None:
     path = tmp_path / "erasures.jsonl"
-    assert "there is no such file; make an empty one" in str(read_requests(path, {"testcom"})[1][0])
+    assert "there is no such file; create an empty file" in str(read_requests(path, {"testcom"})[1][0])
     path.write_text(line("a", 2) * 10_001)
     requests, problems = read_requests(path, {"testcom"})
     assert (requests, "more than 10000 requests" in str(problems[0])) == ([], True)

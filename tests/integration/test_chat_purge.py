@@ -10,8 +10,8 @@ import pytest
 from retentiond.demo.chat_show import MadeUpChats, make_chat_tables, make_up_chats
 from retentiond.engine.target import NullProgress, PassOptions
 from retentiond.model.errors import UsageError
-from retentiond.targets.chat_database import batch_size, removal
-from retentiond.targets.chat_database.batch_size import BatchSize
+from retentiond.targets.chat_database import batches, removal
+from retentiond.targets.chat_database.batches import BatchSize
 from tests.support.chats import CUTOFF, OLD, OUTSIDE, TO_DATE, ChatStore
 
 if TYPE_CHECKING:
@@ -252,8 +252,8 @@ async def test_batches_that_are_quick_take_more_chats_each_and_every_chat_goes_o
             taken.append(items)
 
     monkeypatch.setattr(removal, "BatchSize", FromOne)
-    monkeypatch.setattr(batch_size, "QUICK", float("inf"))
-    monkeypatch.setattr(batch_size, "SLOW", float("inf"))
+    monkeypatch.setattr(batches, "QUICK", float("inf"))
+    monkeypatch.setattr(batches, "SLOW", float("inf"))
     for _ in range(8):
         await chats.chat()
     report = await chats.purge(order=PassOptions("purge-chats", progress=Watch()))

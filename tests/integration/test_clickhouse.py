@@ -226,7 +226,8 @@ async def test_rows_of_chats_that_keep_only_messages_with_files_are_counted(stat
         report = await stats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run))
         assert (report.rows, report.kept) == (3, {"has_file_messages": 3})
         assert any(
-            "3 rows of chats that keep messages with files stay whole" in text for text in report.waiting
+            "3 rows of chats that keep messages with files are kept completely" in text
+            for text in report.waiting
         )
 
 
@@ -370,7 +371,7 @@ async def test_a_row_whose_date_is_zero_or_not_there_has_none_and_stays(stats: S
     report = await stats.purge()
     assert (report.state, report.rows) == ("finished", 2)
     assert await stats.left() == 4
-    assert any("4 rows have no date" in text for text in report.waiting)
+    assert any("4 rows have no believable date" in text for text in report.waiting)
 
 
 async def test_a_limit_of_the_users_profile_ends_a_count_with_an_error_and_not_early(stats: Stats) -> None:

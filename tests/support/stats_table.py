@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import NullProgress
-from retentiond.targets.chat_database.clickhouse.connection import open_server
+from retentiond.targets.chat_database.clickhouse.connection import only_value, open_server
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse, open_clickhouse
 from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.store_purge import Purge
@@ -86,7 +86,8 @@ class Stats:
     async def value(self, question: str, **values: Any) -> Any:
         """Ask for one value; `FROM t` is the table."""
         async with open_server(self.config) as server:
-            return await server.value(question.replace("FROM t", "FROM retentiond_test.thread"), values)
+            rows = await server.rows(question.replace("FROM t", "FROM retentiond_test.thread"), values)
+            return only_value(rows)
 
     async def do(self, statement: str) -> None:
         """Do something to the table, which is `t`."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from retentiond.targets.chat_database import removal, statements
-from retentiond.targets.chat_database.batch_size import BatchSize
+from retentiond.targets.chat_database.batches import BatchSize
 from retentiond.targets.chat_database.removal import Removal
 from tests.support.chats import ChatStore
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from retentiond.config.chats import ChatPace
-from retentiond.targets.chat_database.batch_size import BatchSize
+from retentiond.targets.chat_database.batches import BatchSize
 
 FAST: dict[str, Any] = {"max_rows_per_second": 10**9}
 

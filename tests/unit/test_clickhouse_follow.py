@@ -23,11 +23,9 @@ class Replica:
     def __init__(self, *looks: list[dict[str, Any]]) -> None:
         self.looks = list(looks)
 
-    async def rows(self, _statement: str, _parameters: object) -> list[dict[str, Any]]:
-        return self.looks.pop(0)
-
-    async def value(self, _statement: str, _parameters: object) -> str:
-        return "0 0"
+    async def rows(self, statement: str, _parameters: object, *, strict: bool = True) -> list[dict[str, Any]]:
+        assert strict
+        return self.looks.pop(0) if "system.mutations" in statement else [{"progress": "0 0"}]
 
 
 def mutation(*, done: bool = False, reason: str = "") -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from retentiond.config.chat_stores import ClickHouseStore
 from retentiond.engine.target import NullProgress
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError
+from retentiond.targets.chat_database.clickhouse.connection import Server, ServerError, only_value
 from retentiond.targets.chat_database.clickhouse.store import ClickHouse
 from retentiond.targets.chat_database.store_access import PollPolicy
 from tests.support.store_purge import HELD, Notes, Purge
@@ -70,11 +70,7 @@ class Told:
         counts = " ".join(line for line in statement.splitlines() if not line.startswith("--")).startswith(
             ("SELECT count", "SELECT max(", "SELECT toString(sum(")
         )
-        return next(found, [{"none": 0}] if counts else [])
-
-    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        rows = await self.rows(statement, parameters)
-        return next(iter(rows[0].values())) if rows else 0
+        return next(found, []) or ([{"none": 0}] if counts else [])
 
     async def do(self, statement: str, _parameters: Mapping[str, Any]) -> None:
         self.sent.append(statement.split(maxsplit=1)[0])
@@ -202,4 +198,4 @@ async def test_an_answer_of_nothing_to_a_question_that_always_has_one_is_an_erro
             return []
 
     with pytest.raises(ServerError, match="it sent an empty answer"):
-        await Server(Silent(), "http://localhost:8123").value("SELECT count() FROM thread", {})
+        only_value(await Server(Silent(), "http://localhost:8123").rows("SELECT count() FROM thread", {}))

@@ -202,7 +202,7 @@ def test_a_layout_needs_no_more_than_a_chat_and_what_hangs_on_it(tmp_path: Path)
         ("column: talk}", "column: talk, visitor: v}", "entities.line.visitor: is not allowed here"),
         ("column: talk}", "column: talk, table: talk}", "entities.line: has the table of talk, too"),
         ("over: [done]", "over: []", "entities.talk.state.over: must not be empty"),
-        ("chat: talk", "chat: talk\ndates: {type: timestamp}", "2:1: dates: needs `timezone` for timestamp"),
+        ("chat: talk", "chat: talk\ndates: {type: timestamp}", "2:1: dates: needs `timezone` with the type timestamp"),
         ("column: talk}", "column: talk, files: {column: kind}}", "entities.line.files: needs `column` and `values`, or `entity`"),
         ("column: talk}", "column: talk, files: {values: [1]}}", "entities.line.files: needs `column` and `values`, or `entity`"),
         ("column: talk}", "column: talk, files: {column: kind, values: [1], entity: line}}", "entities.line.files: needs `column` and `values`, or `entity`"),

@@ -9,10 +9,9 @@ from retentiond.model.errors import Refusal, RefusedError, UsageError
 from retentiond.model.floor import cutoff_of, judge_date
 from retentiond.model.purge import ATTACHMENTS_STAY, PurgeReport
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.account_holds import has_dated_hold
 from retentiond.targets.chat_database.catalogue import missing_indexes, read_catalogue
 from retentiond.targets.chat_database.kinds import held_as
-from retentiond.targets.chat_database.purge_table import names_of
+from retentiond.targets.chat_database.purge_table import has_dated_hold, names_of
 from retentiond.targets.chat_database.survey import Survey
 from retentiond.targets.chat_database.tables import Terms, trees
 from retentiond.targets.chat_database.visitor import (
@@ -24,6 +23,7 @@ from retentiond.targets.chat_database.visitor import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
 
     from retentiond.adapters.postgres import Conn
@@ -54,7 +54,7 @@ class AccountPurge:
 
     @property
     def store_cutoff(self) -> datetime:
-        """The first moment that stays in a store. In an erasure, rows of the listed chats are deleted whatever their date."""
+        """The first moment that a store keeps. In an erasure, rows of the listed chats of any date are deleted."""
         return (
             self.cutoff
             if self.erasure_request is None
@@ -174,10 +174,25 @@ async def look_at(
     )
 
 
+async def look_at_each(
+    purges: list[AccountPurge],
+    context: ChatContext,
+    connection: Conn,
+    requests: Sequence[PurgeRequest],
+    *,
+    dry_run: bool,
+    now: datetime,
+) -> None:
+    """Check the requests, and append the purge of each: a refusal leaves the ones before it in `purges`."""
+    for number, request in enumerate(requests):
+        check_request(context, request, now)
+        purges.append(await look_at(context, connection, request, number, dry_run=dry_run, now=now))
+
+
 async def check_value(
     connection: Conn, context: ChatContext, catalogue: Catalogue, account: str, *, stats: bool
 ) -> None:
-    """Raise UsageError where an account's column cannot hold its value as it is written.
+    """Raise UsageError if the column of accounts cannot hold the value of an account unchanged.
 
     A cast silently changes it (the first letters of a name, 01 to 1), and the result is another account.
     """

@@ -184,7 +184,7 @@ class Batch:
                 )
 
     async def _check_new_rows(self) -> None:
-        """Raise ChangedError if rows refer to deleted rows, where no foreign key prevents it.
+        """Raise ChangedError if rows without a foreign key refer to deleted rows.
 
         With a foreign key, writers wait for this transaction. Without one, a row is invisible until its writer commits:
         so wait for all writers, keep others from the table for this one check, and commit after it.

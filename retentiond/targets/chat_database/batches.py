@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from retentiond.adapters.postgres import Conn
+    from retentiond.config.chats import ChatPace
     from retentiond.engine.target import PassOptions
     from retentiond.ledger.lease import Lease
     from retentiond.model.errors import FailureKind
@@ -28,6 +29,40 @@ TRIES: Final = 5
 """The most tries of a batch while others hold locks that it needs."""
 FAILURES: Final = 3
 """Batches in a row that may fail before the purge of an account ends."""
+MOST_TIMES: Final = 4
+"""The largest batch as a multiple of the configured number, if that is the default."""
+QUICK: Final = 0.25
+SLOW: Final = 1.0
+"""Seconds of a transaction below which the next batch is larger, and above which it is smaller."""
+_SHARE_OF_A_SECOND: Final = 4
+
+
+class BatchSize:
+    """The number of chats in a batch: each batch costs a commit and some twenty statements, however few its rows are.
+
+    It doubles while batches are quick and far below the rows allowed in a second; a configured number
+    does not change.
+    """
+
+    def __init__(self, pace: ChatPace) -> None:
+        configured = "batch" in pace.model_fields_set
+        self.chats = self._least = pace.batch
+        self._most = pace.batch * (1 if configured else MOST_TIMES)
+        self._most_rows = pace.max_rows_per_second // _SHARE_OF_A_SECOND
+        # A configured number is the load that the server can bear.
+        self._rate = 0 if configured else pace.max_rows_per_second
+        self.two_at_once = False
+        """Whether consecutive batches delete fewer rows than are allowed in a second."""
+
+    def learn(self, chats: int, rows: int, seconds: float) -> None:
+        """Choose the next size after a batch and its seconds; a batch of another size is ignored."""
+        if chats != self.chats:
+            return
+        self.two_at_once = rows < self._rate * seconds
+        if seconds > SLOW or rows > self._most_rows:
+            self.chats = max(self.chats // 2, self._least)
+        elif seconds < QUICK and 2 * rows <= self._most_rows:
+            self.chats = min(2 * self.chats, self._most)
 
 
 class Batches:

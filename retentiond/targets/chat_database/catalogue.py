@@ -56,8 +56,8 @@ class Reference:
 class Catalogue:
     """The layout's tables as they are: their numbers, their columns' types, and which references a foreign key guards.
 
-    `unproven` are the entities whose key no index makes unique. `deletes_run_code`: a trigger or a rule runs on deletions.
-    from one of the tables, and may hold rows back.
+    `unproven` are the entities whose key no index makes unique. `deletes_run_code`: a trigger or a rule runs on deletions
+    from one of the tables, and may keep rows.
     """
 
     relations: Mapping[str, int]
@@ -122,7 +122,7 @@ async def read_catalogue(connection: Conn, layout: Layout, schema: str) -> Catal
 
 
 async def kind_of_column(connection: Conn, schema: str, table: str, column: str | None) -> str | None:
-    """Return the type of a column; None if the table has no such column."""
+    """Return the type of a column; None if the table does not have it."""
     kind: str | None = await connection.fetchval(_SQL["column"], schema, table, column)
     return kind
 
@@ -139,7 +139,7 @@ async def _beside_keys(
     by_number: Mapping[int, str],
     types: Mapping[str, Mapping[str, str]],
 ) -> dict[str, frozenset[str]]:
-    """Return the entities whose key has no unique index, each with the other columns of one that has it."""
+    """Return the entities whose key has no unique index, each with the other columns of a unique index that has the key."""
     unique: dict[str, list[frozenset[str]]] = defaultdict(list)
     for row in await connection.fetch(_SQL["unique_indexes"], list(by_number)):
         unique[by_number[row["relation"]]].append(frozenset(row["columns"]))
@@ -240,7 +240,7 @@ def naming_keys(layout: Layout) -> Iterator[tuple[str, str]]:
 def beside_key(
     key: str, dates: Sequence[str], types: Mapping[str, str], unique: Sequence[frozenset[str]]
 ) -> frozenset[str] | None:
-    """Return the columns that identify a row together with the key, by the unique indexes; None without such an index.
+    """Return the columns that identify a row together with the key by a unique index; None without one.
 
     A date does not count: where a table is partitioned by one, no index is unique without it.
     """

@@ -1,4 +1,4 @@
--- What the live catalogue says of a layout's tables. Nothing here reads a row of theirs.
+-- The tables of a layout in the live catalogue. No statement reads a row of these tables.
 
 -- name: relations
 -- The tables of a schema by their names.
@@ -7,20 +7,20 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind <> 'i' AND c.relkind <> 'I'
 
 -- name: columns
--- Types without their width, as casts take them: `character`, which NULL would tell, is a single one.
+-- Types without their width, as casts use them. With NULL as the width, `character` would become `character(1)`.
 SELECT attrelid::bigint AS relation, attname AS name, format_type(atttypid, -1) AS type
 FROM pg_attribute WHERE attrelid = ANY($1::bigint[]::oid[]) AND attnum > 0 AND NOT attisdropped
 
 -- name: column
--- The type of one column, as above; no row if there is no such column.
+-- The type of one column, as above; no row if it does not exist.
 SELECT format_type(a.atttypid, -1)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND a.attnum > 0 AND NOT a.attisdropped
 
 -- name: foreign_keys
--- Every foreign key onto one of the tables, or onto a partition or an heir of one, whose rows go with it, from wherever
--- it comes; one from a partition or an heir is from its table. `whole`: it guards all rows of both, which one that is of
--- a partition alone, or of a table with heirs, does not, nor one that is not enforced (PostgreSQL 18), or switched off.
+-- Every foreign key onto one of the tables, or onto a partition or an inheriting table of one; a key from a partition
+-- counts as one from its table. `whole`: it protects all rows of both tables. A key of a single partition does not, nor one
+-- of a table with inheriting tables, nor one that is not enforced (PostgreSQL 18) or switched off.
 WITH RECURSIVE target(relation, relid) AS (
     SELECT r.relation, r.relation FROM unnest($1::bigint[]::oid[]) AS r(relation)
     UNION
@@ -49,7 +49,7 @@ WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY n.nspname, c.relname, k.conname
 
 -- name: unique_indexes
--- The columns of every whole unique index. That of a table with heirs says nothing of their rows, which go with its own.
+-- The columns of every complete unique index. In a table with inheriting tables, an index does not include their rows.
 SELECT i.indrelid::bigint AS relation, array_agg(a.attname::text) AS columns
 FROM pg_index i
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
@@ -60,7 +60,7 @@ WHERE i.indrelid = ANY($1::bigint[]::oid[]) AND i.indisunique AND i.indisvalid A
 GROUP BY i.indexrelid, i.indrelid
 
 -- name: unindexed
--- The tables that hold rows of a table (itself, its heirs, or its partitions) without a whole index that begins with a
+-- The tables with rows of a table (itself, inheriting tables, or partitions) without a complete index that begins with a
 -- column.
 WITH RECURSIVE member(relid) AS (
     SELECT $1::bigint::oid
@@ -85,8 +85,8 @@ WHERE NOT EXISTS (
 ORDER BY 2, 3
 
 -- name: deletes_run_code
--- Whether a trigger or a rule of somebody's sees deletions from one of the tables, their heirs or their partitions. One
--- that is switched off counts: it may be on at the next batch.
+-- Whether a trigger or a rule runs on deletions from one of the tables, its inheriting tables or its partitions. A disabled
+-- one counts: it may be enabled at the next batch.
 WITH RECURSIVE member(relid) AS (
     SELECT unnest($1::bigint[]::oid[])
     UNION
@@ -97,6 +97,6 @@ SELECT EXISTS (SELECT FROM member JOIN pg_trigger t ON t.tgrelid = member.relid
     OR EXISTS (SELECT FROM member JOIN pg_rewrite w ON w.ev_class = member.relid WHERE w.ev_type = '4')
 
 -- name: row_security
--- The tables of which row-level security hides rows from this role: what is hidden would be left behind.
+-- The tables with row-level security for this role: hidden rows would be left behind.
 SELECT r.relation::bigint AS relation FROM unnest($1::bigint[]) AS r(relation)
 WHERE row_security_active(r.relation::oid)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from retentiond.targets.chat_database import statements
-from retentiond.targets.chat_database.account_holds import newest_hold
+from retentiond.targets.chat_database.purge_table import newest_hold
 from retentiond.targets.chat_database.store import Comparison, names_no_chat
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def fold(chat: str) -> str:
 
 
 def as_key(chat: ChatId, key_type: str) -> ChatId | None:
-    """Return a store's id as a key of this type in the database has it; None where it cannot be compared with one."""
+    """Return a store's ID as a key of this type in the database; None if it cannot be compared with one."""
     if key_type in _BITS:
         return int(chat) if isinstance(chat, int) or _NUMBER.fullmatch(chat) else None
     if key_type == "uuid":

@@ -1,7 +1,7 @@
 """The erasure of one visitor in the ledger: the request with its chats, its progress, and its proof.
 
-The chats of a request are listed before the first of them is deleted. Only rows of these chats are deleted in the stores, so that an
-interrupted purge continues with the same chats after the database has lost them.
+The chats of a request are listed before the first of them is deleted, and only their rows are deleted in the stores. So an
+interrupted purge continues with the same chats after they were deleted from the database.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.floor import cutoff_of
-from retentiond.targets.chat_database import erasure_table, statements
+from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.refused_tables import may_count_rows
 from retentiond.targets.chat_database.statements import quoted, relation
 from retentiond.targets.chat_database.store_notes import begin_stores_of_request
-from retentiond.targets.chat_database.visitor import digest_of
+from retentiond.targets.chat_database.visitor import (
+    add_pass,
+    add_request,
+    digest_of,
+    finish_request,
+    make_key,
+    sum_up_deletions,
+)
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -32,12 +39,12 @@ async def begin_request(context: ChatContext, connection: Conn, purge: AccountPu
         return
     erasure = erasure_request.erasure
     if erasure_request.erasure_id is None:
-        erasure_request.digest = digest_of(context, erasure, await erasure_table.make_key(connection))
-        erasure_request.erasure_id = await erasure_table.add_request(
+        erasure_request.digest = digest_of(context, erasure, await make_key(connection))
+        erasure_request.erasure_id = await add_request(
             *(connection, context.name, erasure, erasure_request.digest),
             *(erasure_request.requested_at, erasure_request.requested_by),
         )
-    await erasure_table.add_pass(connection, erasure_request.erasure_id, pass_id, erasure_request.chats)
+    await add_pass(connection, erasure_request.erasure_id, pass_id, erasure_request.chats)
     await begin_stores_of_request(
         connection, context.name, erasure_request.erasure_id, purge.request.stores, purge.cutoff
     )
@@ -58,7 +65,7 @@ def rules_of(request: PurgeRequest) -> dict[str, Any]:
 
 
 async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, report: PassReport) -> None:
-    """Count what is left of the visitor, and add the proof to the records; the request is done if nothing is left."""
+    """Count the remaining chats of the visitor, and record the proof; without remaining chats the request is done."""
     erasure_request, context = purge.erasure_request, purge.context
     if erasure_request is None:
         return
@@ -68,7 +75,7 @@ async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, repor
         return
     async with connection.transaction():
         await lease.check(connection)
-        await erasure_table.sum_up(connection, erasure_request.erasure_id, proof)
+        await sum_up_deletions(connection, erasure_request.erasure_id, proof)
         proof.done = not proof.remaining and purge.report.state == "finished"
         body = {
             "account": purge.request.account,
@@ -77,7 +84,7 @@ async def end_request(connection: Conn, lease: Lease, purge: AccountPurge, repor
         }
         # A request by hand is not repeated: the remaining rows were reported.
         if proof.done or (erasure_request.erasure.name is None and purge.report.state == "finished"):
-            await erasure_table.finish(connection, erasure_request.erasure_id)
+            await finish_request(connection, erasure_request.erasure_id)
         record = Record("erased", context.name, report.pass_id, body | proof.as_json())
         await add_record(connection, record)
 

@@ -11,7 +11,7 @@ from retentiond.targets.chat_database.statements import column, of_entity, quote
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retentiond.targets.chat_database.layout import Layout
+    from retentiond.targets.chat_database.layout import Entity, Layout
 
 _HOLDS_SQL: Final = named_queries(__package__, "holds.sql")
 
@@ -149,14 +149,19 @@ class Judgement:
     def _tests(self, child: str) -> dict[str, str]:
         """Return the conditions under which a row of an entity keeps its chat, by reason."""
         entity = self._layout.entities[child]
-        dates = [column("r", date) for date in entity.dates]
-        tests = {
-            "newer": " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false",
-            "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
-        }
+        tests = date_tests(entity)
         if entity.files is not None:
             tests["has_files"] = has_files(self._layout, child, "r", self._table, numbers=self._numbers)
         return tests
+
+
+def date_tests(entity: Entity) -> dict[str, str]:
+    """Return the conditions for a row `r` of an entity that is not older than the date, or has no believable date."""
+    dates = [column("r", date) for date in entity.dates]
+    return {
+        "newer": " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false",
+        "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
+    }
 
 
 def has_files(layout: Layout, entity: str, alias: str, table: Callable[[str], str], *, numbers: bool) -> str:

@@ -23,12 +23,12 @@ DateType = Literal["timestamptz", "timestamp", "seconds", "milliseconds"]
 _MISSING: Final = "correct `layout`, or write that file"
 
 
-def _text(value: object) -> object:
-    # Kinds and states may be numbers in the database; they are compared as text.
+def as_text(value: object) -> object:
+    """Return a number as text: kinds, states and IDs may be numbers, and are compared as text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Values = Annotated[tuple[Annotated[str, BeforeValidator(_text)], ...], Field(min_length=1)]
+Values = Annotated[tuple[Annotated[str, BeforeValidator(as_text)], ...], Field(min_length=1)]
 Columns = Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -40,56 +40,58 @@ class Dates(Section):
 
 
 class State(Section):
-    """The column and values by which a chat is over."""
+    """The column of the state of a chat, and the values of finished chats."""
 
     column: Name = Field(description="The column of its state.")
-    over: Values = Field(description="The states in which nothing more happens.")
+    over: Values = Field(description="The states of a finished chat.")
 
 
 class Files(Section):
-    """Which messages have files: those of some kinds, or those with a row in a table of files."""
+    """The messages with files: messages of some kinds, or messages with a row in a table of files."""
 
     column: Name | None = Field(default=None, description="The column of their kind.")
     values: Values | None = Field(default=None, description="The kinds that have files.")
     entity: Name | None = Field(
         default=None,
-        description="In place of these: the entity below, of which each row is a file of a message.",
+        description="Instead of these: the child entity whose rows are files of messages.",
     )
 
 
 class Rows(Section):
-    """Which rows of a table belong to an entity, where a table holds those of several."""
+    """The rows of an entity in a table that several entities share."""
 
-    column: Name = Field(description="The column that tells, such as `record_type`.")
-    values: Values = Field(description="What it holds in rows of the entity.")
+    column: Name = Field(description="The column that distinguishes them, for example `record_type`.")
+    values: Values = Field(description="Its values in rows of the entity.")
 
 
 class Entity(Section):
     """One table, and the tables that it references."""
 
     table: Name | None = Field(default=None, description="The table; without it, the entity's name.")
-    class_: DataClass = Field(alias="class", description="The class that the floor goes by.")
-    key: Name | None = Field(default=None, description="The column that names a row.")
+    class_: DataClass = Field(alias="class", description="The class of its data, which sets the floor.")
+    key: Name | None = Field(default=None, description="The column that identifies a row.")
     parent: Name | None = Field(default=None, description="The entity that its rows belong to.")
     column: Name | None = Field(default=None, description="The column that holds the parent's key.")
-    shared_by: Name | None = Field(default=None, description="The column of the chat that names a row of it.")
+    shared_by: Name | None = Field(
+        default=None, description="The column of the chat that refers to a row of it."
+    )
     dates: tuple[Name, ...] = Field(default=(), description="Its dates; of a chat, the first is its begin.")
-    state: State | None = Field(default=None, description="Of a chat: how it says that it is over.")
+    state: State | None = Field(default=None, description="Of a chat: the states in which it is finished.")
     visitor: Name | None = Field(default=None, description="Of a chat: the column of its visitor.")
     department: Name | None = Field(
         default=None, description="Of a chat: the column of its department or team, for `usage` alone."
     )
     files: Files | None = Field(default=None, description="Of messages: which have files.")
     rows: Rows | None = Field(
-        default=None, description="Which rows of the table are meant; without it, all of them."
+        default=None, description="The rows of the entity in the table; without it, all of them."
     )
     account_column: Name | None = Field(
         default=None,
         description="The column of the account; without it, an account is a schema. Where chats have one, their messages "
-        "may name theirs: by it alone is known which account a row is of whose chat is missing.",
+        "may name theirs, which is the only way to know the account of a row whose chat is missing.",
     )
     only_with: Literal["stats"] | None = Field(
-        default=None, description="What hangs on no chat goes only where it is asked for."
+        default=None, description="The option that deletes it, if it does not belong to a chat."
     )
 
 
@@ -112,14 +114,14 @@ class Layout(Section):
     chat: Name = Field(description="The entity that is a chat.")
     dates: Dates = Field(default=Dates(), description="How the tables hold dates.")
     earliest: Day = Field(
-        default=date(2000, 1, 1), description="What is dated before this day has no believable date."
+        default=date(2000, 1, 1), description="Rows dated before this day have no believable date."
     )
     table_schema: Name | None = Field(
-        default=None, alias="schema", description="The schema of the tables, where the account does not say."
+        default=None, alias="schema", description="The schema of the tables of accounts without `schema`."
     )
     visitor_rows: tuple[VisitorRows, ...] = Field(
         default=(),
-        description="Tables outside of chats that name visitors: an erasure counts their rows, and leaves them.",
+        description="Tables outside of chats that name visitors: an erasure counts their rows, and keeps them.",
     )
     entities: dict[Name, Entity] = Field(min_length=1, description="The tables.")
 
@@ -189,7 +191,7 @@ class Layout(Section):
             return
         if (self.dates.type == "timestamp") != (self.dates.timezone is not None):
             yield Conflict(
-                ("dates",), "needs `timezone` for timestamp, and for nothing else; add it, or leave it out"
+                ("dates",), "needs `timezone` with the type timestamp, and only then; add it, or leave it out"
             )
         if self.visitor_rows and self.root.visitor is None:
             yield Conflict(("visitor_rows",), f"needs `visitor` of {self.chat}; add it, or leave this out")
@@ -260,7 +262,7 @@ class Layout(Section):
 
 
 def read_layout(named: str) -> Layout:
-    """Read a layout that ships, by its name, or a file; raise ConfigError with all its problems."""
+    """Read a shipped layout by its name, or a file; raise ConfigError with all its problems."""
     path = (
         Path(str(resources.files(__package__) / "layouts" / f"{named}.yaml"))
         if named in SHIPPED_LAYOUTS

@@ -2,7 +2,7 @@
 
 ALTER TABLE retentiond.chat_store ADD COLUMN shards jsonb NOT NULL DEFAULT '{}';
 
--- The key of the hashes that stand for visitors in requests and records: their IDs are in no table of the ledger.
+-- The key of the hashes of visitors in requests and records: the ledger has no IDs of visitors.
 CREATE TABLE retentiond.chat_erasure_key (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     key bytea NOT NULL
@@ -24,21 +24,21 @@ CREATE TABLE retentiond.chat_erasure (
 CREATE UNIQUE INDEX chat_erasure_by_name ON retentiond.chat_erasure (target, account, name);
 CREATE INDEX chat_erasure_by_visitor ON retentiond.chat_erasure (target, account, visitor);
 
--- The passes that worked on a request: together their purges are what went from the database.
+-- The passes of a request; its deletions are those of all of their purges.
 CREATE TABLE retentiond.chat_erasure_pass (
     erasure_id bigint NOT NULL REFERENCES retentiond.chat_erasure,
     pass_id bigint NOT NULL REFERENCES retentiond.pass,
     PRIMARY KEY (erasure_id, pass_id)
 );
 
--- The chats of a request, written before the first of them goes: the stores lose the rows of these chats.
+-- The chats of a request, recorded before the first is deleted: rows of these chats are deleted from the stores.
 CREATE TABLE retentiond.chat_erasure_chat (
     erasure_id bigint NOT NULL REFERENCES retentiond.chat_erasure,
     chat text NOT NULL COLLATE "C",
     PRIMARY KEY (erasure_id, chat)
 );
 
--- How far a request is in a store beside the database, and how many rows went from it.
+-- The progress of a request in a secondary store, and its deleted rows.
 CREATE TABLE retentiond.chat_erasure_store (
     target text NOT NULL,
     erasure_id bigint NOT NULL REFERENCES retentiond.chat_erasure,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.targets.chat_database.catalogue import WHOLE_NUMBERS
+from retentiond.targets.chat_database.judgement import date_tests
 from retentiond.targets.chat_database.statements import column, literal, of_entity, quoted
 from retentiond.targets.chat_database.store import NIL_UUID, NO_CHAT_TEXTS
 
@@ -53,19 +54,15 @@ class OrphanRows:
         Rows with dates are deleted last: if a chat is deleted in portions, its other rows are dated by them.
         """
         below = [entity for entity in self.tree.entities if entity != self.tree.top]
-        return sorted(below, key=lambda entity: self._dated(self._direct_of(entity)))
+        return sorted(below, key=lambda entity: self.dated(self._direct_of(entity)))
 
     @property
     def with_unlinked(self) -> list[str]:
         """The entities of which rows may name no chat."""
-        return [entity for entity in self.direct if self._dated(entity) or entity not in self.guarded]
+        return [entity for entity in self.direct if self.dated(entity) or entity not in self.guarded]
 
-    @property
-    def with_dated_unlinked(self) -> list[str]:
-        """Those of them whose rows have dates of their own, and so can be deleted."""
-        return [entity for entity in self.with_unlinked if self._dated(entity)]
-
-    def _dated(self, entity: str) -> bool:
+    def dated(self, entity: str) -> bool:
+        """Return whether the rows of an entity have dates of their own."""
         return bool(self._layout.entities[entity].dates)
 
     def statement(self, name: str, **places: str) -> str:
@@ -94,7 +91,7 @@ class OrphanRows:
         )
 
     def of_rows(self, name: str, entity: str, **places: str) -> str:
-        """Return a statement on the rows of an entity; `r` is such a row."""
+        """Return a statement on the rows `r` of an entity."""
         this = self._layout.entities[entity]
         own = of_entity("r", this)
         return self.statement(
@@ -203,24 +200,17 @@ class OrphanRows:
 
     def _source(self, entity: str, *, by_key: bool) -> str:
         this = self._layout.entities[entity]
-        tests = self._tests(entity)
+        tests = date_tests(this)
         return self.of_rows(
             "source",
             entity,
-            dated=str(self._dated(entity)).lower(),
+            dated=str(self.dated(entity)).lower(),
             newer=tests["newer"],
             undated=tests["undated"],
             ours=self._ours(entity),
             nameless=f"{column('r', this.account_column)} IS NULL" if this.account_column else "false",
             among=f"AND {column('r', this.column or '')} {self.among}" if by_key else "",
         )
-
-    def _tests(self, entity: str) -> dict[str, str]:
-        dates = [column("r", date) for date in self._layout.entities[entity].dates]
-        return {
-            "newer": " OR ".join(f"{date} >= {{cutoff}}" for date in dates) or "false",
-            "undated": " OR ".join(f"{date} IS NULL OR {date} < {{earliest}}" for date in dates) or "false",
-        }
 
     def _ours(self, entity: str) -> str:
         """Return the condition for rows of the account; NULL if the table has no account column."""
@@ -232,8 +222,8 @@ class OrphanRows:
         return f"{column('r', name)} = $account::text::{self.tree.catalogue.types[entity][name]}"
 
     def _unlinked_verdict(self, entity: str) -> str:
-        tests = self._tests(entity)
-        if not self._dated(entity):
+        tests = date_tests(self._layout.entities[entity])
+        if not self.dated(entity):
             tests["undated"] = "true"
         return (
             f"CASE WHEN ({self._ours(entity)}) IS NULL THEN 'no_account' WHEN {tests['undated']} THEN 'undated' "
@@ -263,7 +253,7 @@ class OrphanRows:
         kind = self.tree.catalogue.types[entity][self._layout.entities[entity].column or ""]
         none = f"{name} IN ({_no_chat(kind)})"
         # A row without dates and with NULL may be without a chat on purpose.
-        none = f"({name} IS NULL OR {none})" if self._dated(entity) else none
+        none = f"({name} IS NULL OR {none})" if self.dated(entity) else none
         return f"{none} AND NOT {there}"
 
 

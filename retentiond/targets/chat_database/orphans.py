@@ -32,7 +32,7 @@ class OrphanSearch:
 
     @property
     def files_stay(self) -> bool:
-        """Whether messages with files stay."""
+        """Whether messages with files are kept."""
         return bool(self.values["files_stay"])
 
     async def find(self) -> Orphans:
@@ -51,7 +51,8 @@ class OrphanSearch:
             items = int(await self._value(self.rows.count_below(entity)))
             if items:
                 found.rows[entity] += items
-                found.kept["undated" if self._one_account else "no_account"] += items
+                one_account = self.purge.context.layout.root.account_column is None
+                found.kept["undated" if one_account else "no_account"] += items
         return found
 
     async def database_has_chats(self) -> bool:
@@ -62,7 +63,8 @@ class OrphanSearch:
         """List the places of due rows that name no chat."""
         await self._execute(self.rows.statement("drop_unlinked"))
         await self._execute(self.rows.statement("make_unlinked"))
-        for entity in self.rows.with_dated_unlinked:
+        # Rows without dates of their own cannot be judged.
+        for entity in filter(self.rows.dated, self.rows.with_unlinked):
             condition = self.rows.unlinked(entity, files_stay=self.files_stay)
             statement = self.rows.of_rows("find_unlinked", entity, unlinked=condition)
             await self._execute(statement, entity=entity)
@@ -115,10 +117,6 @@ class OrphanSearch:
                 found.due[entity] += row["items"]
             else:
                 found.kept[verdict] += row["items"]
-
-    @property
-    def _one_account(self) -> bool:
-        return self.purge.context.layout.root.account_column is None
 
     async def _value(self, statement: str) -> Any:
         return await statements.fetchval(self.connection, statement, self.values)

@@ -1,7 +1,7 @@
--- Partitions that lie wholly below the date. {names} and $names are as in purge.sql.
+-- Partitions whose whole range is before the date. {names} and $names are as in purge.sql.
 
 -- name: below
--- The partitions of a table by ranges of one of its dates that end at or before the date, if they are ours to drop.
+-- The partitions of a table by ranges of one of its dates that end at or before the date, if this role may drop them.
 WITH part AS (
     SELECT leaf.relid, n.nspname AS schema, c.relname AS name,
            (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?([^'')]*)''?\)$'))[1] AS upper
@@ -24,9 +24,8 @@ ORDER BY name
 SELECT EXISTS (SELECT FROM {partition} r LEFT JOIN {survey} d ON d.key = r.{column} WHERE d.verdict IS DISTINCT FROM 'due')
 
 -- name: deletes_are_observed
--- Whether anybody is told of each row that is deleted and would not hear of a TRUNCATE: a trigger of the product's, or
--- a subscriber (a publication by way of the root publishes no TRUNCATE of a partition). A partition is among its own
--- ancestors.
+-- Whether a trigger or a subscriber gets each deleted row but would not get a TRUNCATE (a publication via the root does not
+-- publish the TRUNCATE of a partition). A partition is among its own ancestors.
 SELECT EXISTS (
     SELECT FROM pg_trigger t JOIN pg_partition_ancestors({relation}::oid) place ON place.relid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgtype & 8 <> 0
@@ -58,20 +57,20 @@ SELECT count(*) FROM (
     SELECT FROM {top} t WHERE t.{key} IN (SELECT key FROM pg_temp.retentiond_members) FOR UPDATE SKIP LOCKED) locked
 
 -- name: judge_members
--- How many of the locked chats are still due.
+-- The number of locked chats that are still due.
 SELECT count(*) FROM (
     SELECT {verdict} AS verdict FROM {top} t {child_rows_by_chat}
     WHERE t.{key} IN (SELECT key FROM pg_temp.retentiond_members) AND {of_account} AND {began}) judged
 WHERE verdict = 'due'
 
 -- name: make_shared
--- What those chats name and may share with others.
+-- The keys of rows that these chats may share with others.
 CREATE TEMPORARY TABLE {shared_keys} ON COMMIT DROP AS
 SELECT DISTINCT t.{by} AS key FROM {top} t
 WHERE t.{key} IN (SELECT key FROM pg_temp.retentiond_members) AND t.{by} IS NOT NULL
 
 -- name: keep_unused
--- Locks those that no chat names any more, and forgets the others.
+-- Locks the rows that no chat refers to any more, and removes the other keys.
 WITH unused AS (
     SELECT s.{shared_key} AS key FROM {shared} s
     WHERE s.{shared_key} IN (SELECT key FROM {shared_keys})
@@ -94,7 +93,7 @@ LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE
 SELECT count(*) FROM {partition}
 
 -- name: other_rows
--- Whether a row came into the partition since its chats were listed.
+-- Whether a row of another chat was added since the chats were listed.
 SELECT EXISTS (SELECT FROM {partition} r WHERE r.{column} NOT IN (SELECT key FROM pg_temp.retentiond_members))
 
 -- name: truncate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import Refusal, StoreLimit
-from retentiond.targets.chat_database.account_holds import hold_beyond_stores
+from retentiond.targets.chat_database.purge_table import hold_beyond_stores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retentiond.targets.chat_database.store import StoreName
 
 _KEYS: Final[Mapping[StoreName, str]] = {"clickhouse": "thread_column", "elasticsearch": "thread_field"}
-"""The keys of the configuration that name where a store has the ids of chats."""
+"""The keys of the configuration for the column or field of chat IDs."""
 _VISITORS: Final[Mapping[StoreName, str]] = {"clickhouse": "visitor_column", "elasticsearch": "visitor_field"}
 """The same for visitors."""
 

@@ -1,8 +1,8 @@
--- What kept rows from being deleted.
+-- The reason why rows were not deleted.
 
 -- name: trigger_of
--- The trigger that calls one of these functions ($1, the innermost first), on the table that rows were to go from ($2)
--- or a partition of it before those on other tables.
+-- The trigger that calls one of these functions ($1, the innermost first), first on the table of the deletion ($2) or its
+-- partitions, then on other tables.
 SELECT t.tgname AS name, format('%s.%s', n.nspname, c.relname) AS table_name
 FROM unnest($1::text[]) WITH ORDINALITY AS called (signature, place)
 JOIN pg_trigger t ON t.tgfoid = to_regprocedure(called.signature) AND NOT t.tgisinternal

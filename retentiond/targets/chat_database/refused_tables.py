@@ -79,7 +79,7 @@ def _problems(row: Record) -> Iterator[tuple[str, str]]:
         )
     if row["pending"]:
         yield (
-            f"{name} is being detached, and its rows are in no query on its parent",
+            f"{name} is being detached, and queries on its parent do not return its rows",
             f"finish that: ALTER TABLE {printable(row['parent'])} DETACH PARTITION {printable(row['name'])} FINALIZE",
         )
 

@@ -17,8 +17,7 @@ from retentiond.adapters.postgres import LOST
 from retentiond.model.errors import UnreachableError
 from retentiond.model.purge import MOST_FAILED_ROWS
 from retentiond.targets.chat_database.batch import Batch, ChangedError
-from retentiond.targets.chat_database.batch_size import BatchSize
-from retentiond.targets.chat_database.batches import FAILURES, TRIES, Batches, count_refused
+from retentiond.targets.chat_database.batches import FAILURES, TRIES, Batches, BatchSize, count_refused
 from retentiond.targets.chat_database.partitions import (
     Emptying,
     can_be_emptied,

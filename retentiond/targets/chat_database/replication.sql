@@ -1,10 +1,9 @@
--- What the server knows of its standbys and subscribers, from version 13 on. Nothing here reads a table of the product.
+-- The standbys and subscribers of the server, from version 13 on. No statement reads a table of the product.
 
 -- name: replicas
--- Every connection that streams WAL or changes, and every slot without one, for which the server keeps WAL. A backup is
--- no replica; a slot that was never used, or is lost, holds nothing back. A replica that reports no replay (an archive
--- of WAL) is measured by what it has on its disk: its replay_lag grows without an end. The time since when a slot is not
--- used came with PostgreSQL 17.
+-- Every connection that streams WAL or changes, and every slot without a connection for which the server keeps WAL. Backups
+-- do not count, nor do slots that were never used or are lost. A replica without replay (an archive of WAL) is measured by
+-- the WAL on its disk, since its replay_lag grows without end. `inactive_since` came with PostgreSQL 17.
 WITH wal AS (
     SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END AS lsn
 ), sender AS (
@@ -26,7 +25,7 @@ WHERE s.restart_lsn IS NOT NULL AND s.wal_status IS DISTINCT FROM 'lost'
 ORDER BY 1
 
 -- name: synchronous
--- The standbys that a commit of this session waits for, and how many of them are in step.
+-- The standbys for which a commit of this session waits, and the number of those that are in step.
 SELECT CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN ''
             ELSE btrim(current_setting('synchronous_standby_names')) END AS names,
        (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS in_step,

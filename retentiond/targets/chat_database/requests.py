@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,10 +17,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from retentiond.adapters.logging import get_logger
 from retentiond.config.files import UnreadableError, read_text
+from retentiond.config.problems import Problem
 from retentiond.config.section import Section
 from retentiond.engine.target import STOPPED, Erasure
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
 from retentiond.model.text import can_be_stored, printable
+from retentiond.targets.chat_database.layout import as_text
 from retentiond.targets.chat_database.visitor import is_done
 
 if TYPE_CHECKING:
@@ -34,12 +35,7 @@ if TYPE_CHECKING:
 MOST_REQUESTS: Final = 10_000
 LONGEST_LINE: Final = 4000
 LARGEST_FILE: Final = 4 * 1024 * 1024
-_MISSING: Final = "make an empty one, or take `erasure_requests` out of the configuration"
-
-
-def _as_text(value: object) -> object:
-    # The IDs of some products are numbers.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+_MISSING: Final = "create an empty file, or remove `erasure_requests` from the configuration"
 
 
 def _storable(text: str) -> str:
@@ -55,26 +51,12 @@ class RequestLine(Section):
         str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+( [^\s]+)*$"), AfterValidator(_storable)
     ]
     account: Annotated[str, Field(min_length=1)]
-    visitor: Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+    visitor: Annotated[str, BeforeValidator(as_text), Field(min_length=1)]
     even_under_floor: bool = Field(default=False, strict=True)
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestProblem:
-    """A line that is not carried out, or the whole file (line 0), and why."""
-
-    file: str
-    line: int
-    message: str
-    hint: str
-
-    def __str__(self) -> str:
-        context = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{context}: {self.message}; {self.hint}"
-
-
-def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure], list[RequestProblem]]:
+def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure], list[Problem]]:
     """Return the requests of the file in its order, and the errors of its other lines."""
     shown = printable(str(path), 300)
     try:
@@ -82,61 +64,52 @@ def read_requests(path: Path, accounts: Collection[str]) -> tuple[list[Erasure],
         # Split at line feeds only: JSON strings and comments may contain other line separators.
         lines = read_text(path, when_missing=_MISSING, largest=LARGEST_FILE).split("\n")
     except UnreadableError as error:
-        return [], [RequestProblem(shown, error.line or 0, error.message, error.hint)]
+        return [], [Problem(shown, error.line, None, "", error.message, error.hint)]
     wanted = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     if len(wanted) > MOST_REQUESTS:
         message = f"has more than {MOST_REQUESTS} requests"
-        return [], [RequestProblem(shown, 0, message, "take out those that are done")]
+        return [], [Problem(shown, None, None, "", message, "remove those that are done")]
     requests: list[Erasure] = []
-    problems: list[RequestProblem] = []
+    problems: list[Problem] = []
     seen: dict[tuple[str, str], int] = {}
     for number, line in wanted:
         try:
             request = _read_line(line, accounts)
-        except _LineError as error:
-            problems.append(RequestProblem(shown, number, error.message, error.hint))
+        except UnreadableError as error:
+            problems.append(Problem(shown, number, None, "", error.message, error.hint))
             continue
         first = seen.setdefault((request.account, request.name or ""), number)
         if first != number:
             message = f"the request `{printable(request.name or '')}` is on line {first} already"
-            problems.append(RequestProblem(shown, number, message, "give each request a name of its own"))
+            problems.append(Problem(shown, number, None, "", message, "give each request a name of its own"))
         else:
             requests.append(request)
     return requests, problems
 
 
-class _LineError(Exception):
-    """The error of a line."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-
 def _read_line(line: str, accounts: Collection[str]) -> Erasure:
     example = 'write {"request": "2027-001", "account": "NAME", "visitor": "ID"}'
     if len(line) > LONGEST_LINE:
-        raise _LineError(f"has more than {LONGEST_LINE} characters", example)
+        raise UnreadableError(f"has more than {LONGEST_LINE} characters", example)
     try:
         value = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         column = f"column {error.colno}: " if isinstance(error, json.JSONDecodeError) else ""
         said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise _LineError(f"{column}is not one JSON object ({printable(said, 200)})", example) from None
+        raise UnreadableError(f"{column}is not one JSON object ({printable(said, 200)})", example) from None
     if not isinstance(value, dict):
-        raise _LineError("is not a JSON object", example)
+        raise UnreadableError("is not a JSON object", example)
     try:
         read = RequestLine.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise _LineError(f"`{printable(key, 60)}`: {_in_words(first)}", example) from None
+        raise UnreadableError(f"`{printable(key, 60)}`: {_in_words(first)}", example) from None
     if read.account not in accounts:
         known = printable(", ".join(sorted(accounts)), 300)
-        raise _LineError(f"there is no account `{printable(read.account)}`", f"there are: {known}")
+        raise UnreadableError(f"there is no account `{printable(read.account)}`", f"there are: {known}")
     if read.even_under_floor and not read.reason.strip():
-        raise _LineError("`even_under_floor` needs a `reason`", "add it; it is recorded")
+        raise UnreadableError("`even_under_floor` needs a `reason`", "add it; it is recorded")
     return Erasure(read.account, read.visitor, read.even_under_floor, read.reason, read.request)
 
 
@@ -207,19 +180,15 @@ async def carry_out(
             report.state, report.error = "interrupted", STOPPED
             return
         try:
-            if await _is_done(context, request):
-                continue
+            async with context.pool.acquire() as connection:
+                if await is_done(context, connection, request):
+                    continue
             if not _add(report, request, await erase(request)):
                 return
         except (BusyError, UnreachableError):
             raise
         except RetentiondError as error:
             _refuse(report, f"{_named(request)}: {error}")
-
-
-async def _is_done(context: ChatContext, request: Erasure) -> bool:
-    async with context.pool.acquire() as connection:
-        return await is_done(context, connection, request)
 
 
 def _named(request: Erasure) -> str:

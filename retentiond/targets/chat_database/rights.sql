@@ -1,4 +1,4 @@
--- What this role may not do with the tables of a layout, in the words of GRANT. Nothing here reads a row of theirs.
+-- Rights that this role lacks on the tables of a layout, as GRANT names them. No statement reads a row of these tables.
 
 -- name: role
 SELECT quote_ident(current_user)
@@ -7,7 +7,7 @@ SELECT quote_ident(current_user)
 SELECT quote_ident($1)
 
 -- name: surroundings
--- What is missing beside the tables: the use of their schema, and tables of the session's own for the survey.
+-- Missing rights besides those on tables: on their schema, and on temporary tables for the survey.
 SELECT format('USAGE ON SCHEMA %I', nspname) AS rights FROM pg_namespace
 WHERE nspname = $1 AND NOT has_schema_privilege(oid, 'USAGE')
 UNION ALL
@@ -15,14 +15,14 @@ SELECT format('TEMPORARY ON DATABASE %I', current_database())
 WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
 
 -- name: unread_columns
--- Of these columns ($1: the tables, $2: their names) those that may not be read.
+-- The columns among these ($1: the tables, $2: their names) that may not be read.
 SELECT c.relation, quote_ident(c.name) AS name
 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS c (relation, name, place)
 WHERE NOT has_column_privilege(c.relation::oid, c.name, 'SELECT')
 ORDER BY c.place
 
 -- name: table_rights
--- The name of each table, and what is allowed; to lock rows takes the right to update any column.
+-- The name of each table, and the rights on it; locking rows requires the right to update any column.
 SELECT c.oid::bigint AS relation, format('%I.%I', n.nspname, c.relname) AS name,
        has_table_privilege(c.oid, 'DELETE') AS may_delete, has_any_column_privilege(c.oid, 'UPDATE') AS may_lock
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

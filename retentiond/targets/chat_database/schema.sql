@@ -13,7 +13,7 @@ CREATE TABLE retentiond.chat_purge (
     PRIMARY KEY (pass_id, account)
 );
 
--- What accounts have been called, by where their chats are: the schema, and what the account's column holds.
+-- The names of accounts, by the place of their chats: the schema, and the value of the account column.
 CREATE TABLE retentiond.chat_account (
     schema_name text NOT NULL,
     column_value text NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE retentiond.chat_account (
     PRIMARY KEY (schema_name, column_value, account)
 );
 
--- How far the purge of an account is in a store beside the database.
+-- The progress of the purge of an account in a secondary store.
 CREATE TABLE retentiond.chat_store (
     target text NOT NULL,
     account text NOT NULL,
@@ -33,14 +33,14 @@ CREATE TABLE retentiond.chat_store (
     reason text,
     undone_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     notes jsonb NOT NULL DEFAULT '{}',
-    -- The newest hold that the last step reckoned with.
+    -- The newest hold that the last step considered.
     newest_hold bigint NOT NULL DEFAULT 0,
     -- The state by shard and replica that the store reported last, as in the report of a purge.
     shards jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (target, account, store)
 );
 
--- The key of the hashes that stand for visitors in requests and records: their IDs are in no table of the ledger.
+-- The key of the hashes of visitors in requests and records: the ledger has no IDs of visitors.
 CREATE TABLE retentiond.chat_erasure_key (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     key bytea NOT NULL
@@ -62,21 +62,21 @@ CREATE TABLE retentiond.chat_erasure (
 CREATE UNIQUE INDEX chat_erasure_by_name ON retentiond.chat_erasure (target, account, name);
 CREATE INDEX chat_erasure_by_visitor ON retentiond.chat_erasure (target, account, visitor);
 
--- The passes that worked on a request: together their purges are what went from the database.
+-- The passes of a request; its deletions are those of all of their purges.
 CREATE TABLE retentiond.chat_erasure_pass (
     erasure_id bigint NOT NULL REFERENCES retentiond.chat_erasure,
     pass_id bigint NOT NULL REFERENCES retentiond.pass,
     PRIMARY KEY (erasure_id, pass_id)
 );
 
--- The chats of a request, written before the first of them goes: the stores lose the rows of these chats.
+-- The chats of a request, recorded before the first is deleted: rows of these chats are deleted from the stores.
 CREATE TABLE retentiond.chat_erasure_chat (
     erasure_id bigint NOT NULL REFERENCES retentiond.chat_erasure,
     chat text NOT NULL COLLATE "C",
     PRIMARY KEY (erasure_id, chat)
 );
 
--- How far a request is in a store beside the database, and how many rows went from it.
+-- The progress of a request in a secondary store, and its deleted rows.
 CREATE TABLE retentiond.chat_erasure_store (
     target text NOT NULL,
     erasure_id bigint NOT NULL REFERENCES retentiond.chat_erasure,

@@ -21,13 +21,14 @@ from retentiond.model.replication import find_delay
 from retentiond.model.report import StoreStatus, Tally, TargetStatus
 from retentiond.model.statistics import StoreStatistics
 from retentiond.model.text import printable
-from retentiond.targets.chat_database import erasure_table, store_notes
+from retentiond.targets.chat_database import store_notes
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.catalogue import refuse
 from retentiond.targets.chat_database.context import KIND
-from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import read_requests
+from retentiond.targets.chat_database.steps import Planner
 from retentiond.targets.chat_database.stores import STORES, open_store
+from retentiond.targets.chat_database.visitor import has_requests, read_unfinished_requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,9 +92,9 @@ def _store(row: Record) -> StoreStatus:
 
 async def _open_requests(context: ChatContext, connection: Conn, holder: str | None) -> list[str]:
     """Return the unfinished requests to erase a visitor, a sentence each."""
-    if not await erasure_table.has_requests(connection):
+    if not await has_requests(connection):
         return []
-    rows = await erasure_table.read_unfinished(connection, context.name, at_work=holder is not None)
+    rows = await read_unfinished_requests(connection, context.name, at_work=holder is not None)
     return [_open_request(row) for row in rows]
 
 
@@ -110,7 +111,7 @@ def _open_request(row: Record) -> str:
 
 
 def _undone(context: ChatContext, row: Record) -> str:
-    """Describe what a purge has left undone in a store, and the command that continues it."""
+    """Describe the unfinished purge of a store, and the command that continues it."""
     day = row["cutoff"].astimezone(context.config.zone).date()
     opening = f"{printable(row['account'])}: {row['store']} is {row['state']} since {row['undone_since']:%Y-%m-%d %H:%M}"
     why = f" ({printable(row['reason'], _REASON_LIMIT)})" if row["reason"] else ""

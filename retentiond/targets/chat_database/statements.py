@@ -60,7 +60,7 @@ def _escape(char: str) -> str:
 
 
 def fill(template: str, places: Mapping[str, str]) -> str:
-    """Fill the places in braces; what fills them may have places of its own."""
+    """Fill the places in braces, also those in the inserted texts."""
     text = template
     while _PLACE.search(text):
         text = _PLACE.sub(lambda match: places[match[1]], text)

@@ -1,42 +1,49 @@
-"""The steps of a pass over chats, as the engine runs them: a scheduled pass over all accounts, or a purge by hand."""
+"""The steps of a pass over chats, as the engine runs them: a scheduled pass or a purge by hand; and their dry run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import LOST
+from retentiond.adapters.postgres import connection_to, translate_errors
 from retentiond.ledger.clocks import check_clocks
 from retentiond.ledger.host import read_clock
-from retentiond.ledger.ledger import PassHeader
+from retentiond.ledger.ledger import NO_STORE, PassHeader, StoreState
 from retentiond.ledger.past import save_backlog, shrink_backlog
 from retentiond.ledger.samples import prune_after
-from retentiond.model.errors import RefusedError
+from retentiond.model.errors import RefusedError, UsageError
 from retentiond.model.purge import StoreReport
+from retentiond.model.report import Item, PassReport
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.account import check_request, judge_limits, look_at
+from retentiond.targets.chat_database.account import judge_limits, look_at_each
 from retentiond.targets.chat_database.catalogue import make_indexes, refuse
-from retentiond.targets.chat_database.erasure import begin_request, end_request, rules_of
+from retentiond.targets.chat_database.context import KIND
+from retentiond.targets.chat_database.erasure import begin_request, count_left, end_request, rules_of
 from retentiond.targets.chat_database.orphan_removal import purge_orphans, survey_orphans
-from retentiond.targets.chat_database.purge_table import begin_purge, committed_report, end_purge, note_name
+from retentiond.targets.chat_database.purge_table import (
+    begin_purge,
+    committed_report,
+    database_clock,
+    end_purge,
+    note_name,
+)
 from retentiond.targets.chat_database.removal import Removal
 from retentiond.targets.chat_database.secondary import SecondaryStores
 from retentiond.targets.chat_database.store_notes import begin_stores_of_account
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import PassOptions, PurgeRequest
     from retentiond.ledger.lease import Lease
     from retentiond.model.errors import Refusal
     from retentiond.model.purge import PurgeReport
-    from retentiond.model.report import PassReport
     from retentiond.targets.chat_database.account import AccountPurge
     from retentiond.targets.chat_database.context import ChatContext
+
+_PREFETCH: Final = 1000
 
 
 class ChatSteps:
@@ -72,11 +79,7 @@ class ChatSteps:
         self._first = state.first
         check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
         await context.ledger.save_clock(connection, read_clock())
-        for number, request in enumerate(self._requests):
-            check_request(context, request, state.now)
-            self.purges.append(
-                await look_at(context, connection, request, number, dry_run=False, now=state.now)
-            )
+        await look_at_each(self.purges, context, connection, self._requests, dry_run=False, now=state.now)
         await self._stores.check_stores(self._requests)
         if self._by_hand:
             self._refuse_store_errors()
@@ -185,6 +188,93 @@ class ChatSteps:
         await prune_after(self._connection, report, self._options.keep_records)
 
 
+class Planner:
+    """One dry run over some accounts; by hand the limits do not apply; the floor always does."""
+
+    def __init__(
+        self, context: ChatContext, requests: Sequence[PurgeRequest], options: PassOptions, *, by_hand: bool
+    ) -> None:
+        self._context = context
+        self._requests = requests
+        self._options = options
+        self._by_hand = by_hand
+        self._purges: list[AccountPurge] = []
+
+    async def plan(self, listen: Callable[[Item], None] | None = None) -> PassReport:
+        """Survey the accounts and count the rows to delete; after a refusal the rest is still counted."""
+        report = PassReport(self._context.name, KIND, dry_run=True, started_at=datetime.now(UTC))
+        async with connection_to(self._context.settings.database) as connection:
+            with translate_errors("the database"):
+                try:
+                    await self._work(connection, report, listen)
+                except RefusedError as error:
+                    report.refused = error.refusal
+        report.state = "refused" if report.refused is not None else "planned"
+        sum_up(report, self._purges)
+        report.finished_at = datetime.now(UTC)
+        return report
+
+    async def _work(
+        self, connection: Conn, report: PassReport, listen: Callable[[Item], None] | None
+    ) -> None:
+        state = await self._state(connection)
+        await look_at_each(
+            self._purges, self._context, connection, self._requests, dry_run=True, now=state.now
+        )
+        stores = SecondaryStores(self._context, connection, self._options)
+        await stores.check_stores(self._requests)
+        for error in stores.errors.values():
+            # A refusal is reported with the counts of the rest; an error of usage by hand ends the plan.
+            if self._by_hand and isinstance(error, UsageError):
+                raise error
+        self._options.progress.stage("survey", len(self._purges))
+        for purge in self._purges:
+            await purge.survey()
+            await purge.count()
+            if purge.erasure_request is not None:
+                await count_left(connection, purge)
+            else:
+                limited = not (self._by_hand or self._options.over_limits)
+                await survey_orphans(connection, purge, limited=limited)
+            self._options.progress.advance(1)
+            if not self._by_hand and purge.erasure_request is None:
+                report.refused = report.refused or judge_limits(purge, first=state.first)
+            if listen is not None:
+                await self._list(connection, purge, listen)
+            if purge.erasure_request is None or purge.report.refused is None:
+                await stores.purge(purge, None)
+        missing = [index for purge in self._purges for index in purge.missing]
+        if missing and not self._context.config.create_index:
+            raise refuse(missing)
+
+    async def _state(self, connection: Conn) -> StoreState:
+        """Return the state of the ledger, if there is one, and check that the clocks agree."""
+        ledger = self._context.ledger
+        if await ledger.exists(connection):
+            state = await ledger.store(connection)
+            check_clocks(state, await ledger.clock_leap(connection, read_clock()), self._context.name)
+        else:
+            state = StoreState(NO_STORE, 0, None, await database_clock(connection))
+            check_clocks(state, 0.0, self._context.name)
+        return state
+
+    async def _list(self, connection: Conn, purge: AccountPurge, listen: Callable[[Item], None]) -> None:
+        statement = purge.chats.tree.statement("listing")
+        async with connection.transaction(readonly=True):
+            async for row in connection.cursor(statement, prefetch=_PREFETCH):
+                due = row["verdict"] == "due"
+                listen(
+                    Item(
+                        target=self._context.name,
+                        media=f"{purge.request.account}/{row['key']}",
+                        action="remove" if due else "keep",
+                        reason=row["verdict"],
+                        policy=purge.request.account,
+                        bytes=0,
+                    )
+                )
+
+
 def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
     """Conclude the reports of the accounts, and sum them up in the report of the pass."""
     for purge in purges:
@@ -213,7 +303,7 @@ def sum_up(report: PassReport, purges: Sequence[AccountPurge]) -> None:
 
 
 async def _learn_committed(context: ChatContext, report: PassReport, purge: PurgeReport) -> None:
-    """Count a batch whose COMMIT succeeded without an answer: each commits the counts that include it."""
+    """Count a batch whose COMMIT succeeded without an answer, from the counts that each batch commits."""
     committed = await committed_report(context.pool, report.pass_id, purge.account)
     more = committed.get("chats", 0) - purge.chats
     for entity, rows in committed.get("entities", {}).items():
@@ -228,23 +318,11 @@ async def _learn_committed(context: ChatContext, report: PassReport, purge: Purg
 
 
 async def record_end(context: ChatContext, report: PassReport, purges: Sequence[AccountPurge]) -> None:
-    """Record the end of a pass in the log and the ledger; the log alone if the database is lost."""
-    log = get_logger(target=context.name)
-    if report.refused is not None:
-        log.warning("pass_refused", **asdict(report.refused))
-    try:
-        if report.pass_id is not None:
-            for purge in purges:
-                one = purge.report
-                await _learn_committed(context, report, one)
-                await end_purge(context.pool, report.pass_id, one)
-            fields = report.as_json()
-            await context.ledger.end_pass(context.pool, context.name, report.pass_id, report.state, fields)
-        elif report.refused is not None:
-            await context.ledger.save_refusal(context.pool, context.name, report.refused)
-    except LOST as error:
-        log.warning("report_not_recorded", pass_id=report.pass_id, reason=str(error))
-    if report.refused is None:
-        fields = report.as_json()
-        fields.pop("target")
-        log.info("pass_finished", **fields, error=report.error)
+    """Record the end of a pass, and of the purge of each account in it."""
+
+    async def end_purges() -> None:
+        for purge in purges:
+            await _learn_committed(context, report, purge.report)
+            await end_purge(context.pool, report.pass_id, purge.report)
+
+    await context.ledger.record_end(context.pool, report, end_purges)

@@ -1,8 +1,8 @@
 """The interface of a secondary store of chats: statistics in ClickHouse, search in Elasticsearch.
 
-A store loses the rows of a chat only when the database does not have that chat. The store lists the chats of an account
-whose rows are older than the date, a month and a bounded number of chats at a time; the database is asked which of them
-it has; the others are purged by their ids. Dates in the store alone decide nothing: clocks and time zones differ.
+Rows of a chat are deleted from a store only if the database does not have that chat. The store lists the chats with rows
+before the date, a month and a bounded number of chats at a time; they are looked up in the database, and the missing ones are
+purged by their IDs. The dates in the store are not sufficient: clocks and time zones differ.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
-
-from retentiond.model.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +27,7 @@ ChatId = int | str
 
 NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
 NO_CHAT_TEXTS: Final = ("", "0", NIL_UUID, NIL_UUID.replace("-", ""))
-"""Texts that a column of chat ids holds where there is no chat, as zero among numbers; in the order of their bytes."""
+"""Texts that mean no chat in a column of chat IDs, as zero does among numbers; in the order of their bytes."""
 
 
 def names_no_chat(chat: ChatId) -> bool:
@@ -43,41 +41,17 @@ EARLIEST_DATE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Chats of a store compared with the database: each id is in one of the three lists, as the store has it.
+    """Chats of a store compared with the database: each ID, as spelt in the store, is in one of the first three lists.
 
-    `absent`: the database does not have the chat, and no hold names it. `kept`: it has it, or a hold does. `unknown`:
-    the id is not one that the database could have, so that it cannot be looked up; such chats stay. `stripped` are those
-    of `kept` that keep messages with files, and of which the database has no other message any more.
+    `absent`: the database does not have the chat, and no hold names it. `kept`: the database has it, or a hold names it.
+    `unknown`: the ID cannot be looked up in the database, and the chat is kept. `stripped` are those of `kept` of which the
+    database has only messages with files.
     """
 
     absent: Sequence[ChatId]
     kept: Sequence[ChatId]
     unknown: Sequence[ChatId]
     stripped: Sequence[ChatId] = ()
-
-
-@dataclass(slots=True)
-class UnknownIds:
-    """The number of chats of a store whose ID cannot be compared with the database, and one such ID."""
-
-    count: int = 0
-    example: str = ""
-
-    def note(self, ids: Sequence[ChatId]) -> None:
-        """Count more of them."""
-        if ids and not self.count:
-            self.example = printable(str(ids[0]), 60)
-        self.count += len(ids)
-
-    def remarks(self) -> tuple[str, ...]:
-        """Return a sentence about them; empty without such chats."""
-        if not self.count:
-            return ()
-        text = (
-            f"{self.count} chats have an ID that cannot be compared with the database (for example {self.example}), "
-            "and are kept"
-        )
-        return (text,)
 
 
 class Chats(Protocol):
@@ -92,9 +66,9 @@ class Chats(Protocol):
 
 
 def months(first: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Split the time up to `end` into months of UTC, the earliest first; each is its first moment and the next one's.
+    """Split the time up to `end` into months of UTC, the earliest first, each as its first moment and its end.
 
-    They begin a day before `first`, whose zone may be another than it seems, and never before EARLIEST_DATE.
+    They begin a day before `first`, whose zone may be unknown, and never before EARLIEST_DATE.
     """
     begin = max(first.astimezone(UTC) - timedelta(days=1), EARLIEST_DATE)
     start = begin.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -144,7 +118,7 @@ class StorePurge(Protocol):
 
     @property
     def cutoff(self) -> datetime:
-        """The first moment that stays, in the zone of the target: its day is the first that stays."""
+        """The first kept moment, in the zone of the target; its day is the first kept day."""
 
     @property
     def chats(self) -> Chats:
@@ -182,13 +156,9 @@ class StorePurge(Protocol):
 class ChatStore(Protocol):
     """An opened secondary store.
 
-    Refusals are in the report. UnreachableError is raised; where something may be gone already, it is in the report,
-    too, with how much surely is (`at_least`).
+    Refusals are in the report. UnreachableError is raised, except after a possible deletion: then the report has it, with the
+    certain deletions (`at_least`).
     """
-
-    @property
-    def name(self) -> StoreName:
-        """The name of the store."""
 
     async def check(self) -> list[str]:
         """Test the requirements of a purge without changes, and return the problems; raises MissingRightError."""
@@ -207,44 +177,3 @@ class ChatStore(Protocol):
 
         The purge that follows the step sees its end. Raises UnreachableError if it cannot be ended.
         """
-
-
-@dataclass(slots=True)
-class StayingRows:
-    """`with_files` are rows of chats that keep their messages with files and have lost all others in the database.
-
-    `several` are rows that name a chat to be purged, and another beside it; `apart` are the most of them that were seen on
-    one page although they name chats of an earlier one, too: they may be counted already, or not.
-    """
-
-    noun: str
-    with_files: int = 0
-    several: int = 0
-    apart: int = 0
-
-    def kept(self) -> dict[str, int]:
-        """Return the counts by reason, for JSON."""
-        counts = {"has_file_messages": self.with_files, "several_chats": max(self.several, self.apart)}
-        return {reason: count for reason, count in counts.items() if count}
-
-    def remarks(self, *, by_message: bool) -> tuple[str, ...]:
-        """Return a sentence for each reason; `by_message`: the texts of these chats were purged."""
-        sentences: list[str] = []
-        if self.with_files and by_message:
-            sentences.append(
-                f"{self.with_files} {self.noun} of chats that keep messages with files are kept: not all of their "
-                "kinds are in `text_kinds`, or they name another kept chat"
-            )
-        elif self.with_files:
-            sentences.append(
-                f"{self.with_files} {self.noun} of chats that keep messages with files are kept completely, with "
-                "data that the database no longer has"
-            )
-        several = max(self.several, self.apart)
-        if several:
-            at_least = "at least " if self.apart else ""
-            sentences.append(
-                f"{at_least}{several} {self.noun} name several chats, and are kept: not all of these chats are "
-                "missing from the database, or they were too many to be compared at once"
-            )
-        return tuple(sentences)

@@ -63,7 +63,7 @@ class DeletionError(Exception):
 
 
 def describe_outage(error: BaseException) -> str:
-    """Return what happened and the next step; the cause is searched in the errors that the client's error holds."""
+    """Return the outage and the next step, from the errors inside the client's error."""
     causes = list(_causes(error))
     found = next(
         (

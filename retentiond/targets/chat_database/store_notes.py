@@ -10,7 +10,7 @@ from retentiond.ledger.holds import lock_holds
 from retentiond.model.errors import RefusedError
 from retentiond.model.purge import shards_as_json
 from retentiond.targets.chat_database import refusals
-from retentiond.targets.chat_database.account_holds import newer_hold
+from retentiond.targets.chat_database.purge_table import newer_hold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,10 +1,9 @@
--- The secondary stores of a purge in the ledger. The purge of an account and each request to erase a visitor are at
--- different points of the same store: {store} is the table of the one or the other, and {subject} its column for the
--- account or the number of the request.
+-- The secondary stores of a purge in the ledger. The purge of an account and each request to erase a visitor have their own
+-- progress in a store: {store} is the table of one or the other, and {subject} its column for the account or the request.
 
 -- name: begin_of_account
--- The notes of an earlier purge stay, and this one continues from them; its date stays, too, if it is later and was not
--- reached.
+-- The notes of an earlier purge are kept, and this purge continues from them. Its date is kept, too, if it is later and the
+-- purge was not finished.
 INSERT INTO retentiond.chat_store (target, account, store, pass_id, cutoff, state)
 VALUES ($1, $2, $3, $4, $5, 'pending')
 ON CONFLICT (target, account, store) DO UPDATE
@@ -18,7 +17,7 @@ INSERT INTO retentiond.chat_erasure_store (target, erasure_id, store, cutoff, st
 ON CONFLICT (target, erasure_id, store) DO UPDATE SET state = excluded.state, cutoff = excluded.cutoff
 
 -- name: start
--- The shards that an earlier purge reported may be others now.
+-- The shards may differ from those of an earlier purge.
 UPDATE {store} SET state = 'running', shards = '{}' WHERE target = $1 AND {subject} = $2 AND store = $3
 
 -- name: end
@@ -56,14 +55,14 @@ SELECT account, store, state, cutoff, undone_since, reason, shards FROM retentio
 WHERE target = $1 ORDER BY account, store
 
 -- name: unfinished
--- The stores whose purge is not finished; those of a running pass are left out if a pass is at work ($2).
+-- The stores whose purge is not finished; those of a running pass are left out if a pass is running ($2).
 SELECT account, store, state, cutoff, undone_since, reason FROM retentiond.chat_store
 WHERE target = $1 AND state <> 'finished'
   AND NOT ($2 AND pass_id IN (SELECT p.pass_id FROM retentiond.pass p WHERE p.state = 'running'))
 ORDER BY account, store
 
 -- name: running
--- The stores in which a purge of the account is at work, or has left a step at work.
+-- The stores in which a purge of the account, or a step that it left, is running.
 SELECT store FROM retentiond.chat_store
 WHERE target = $1 AND account = $2 AND (state = 'running' OR notes <> '{}')
 UNION

@@ -3,7 +3,7 @@
 1. Look: rights, obstacles and the servers that have the table or the index, before anything is sent.
 2. Finish the step that an earlier purge left running, by its notes.
 3. Portion by portion: count, then delete in rounds until the count is zero. Each step is in the ledger before it is sent.
-4. Look back: rows that stay, copies that are still on the disk, servers that were away, and the ending in words.
+4. Look back: kept rows, copies that are still on the disk, servers that were away, and the ending in words.
 
 An `Engine` is one purge in the language of one kind of server, independent of this order.
 """
@@ -38,23 +38,23 @@ _STOPPED: Final = f"stopped on request; {_GOES_ON}"
 
 @dataclass(slots=True)
 class Tally:
-    """The rows of a purge: `left` by the last count, and `gone`, surely deleted; with `at_least` there may be more.
+    """The rows of a purge: `left` by the last count, and `deleted` for certain; with `at_least` there may be more.
 
-    `gone` is in the notes of the store before and after each step until it is in a record, so that a crash does not lose
-    it: the transaction that adds the record removes these rows from the notes (`Notes.settle`).
+    The notes of the store have `deleted` (as `gone`) before and after each step, so that a crash does not lose it. The transaction that
+    adds the record of these rows removes them from the notes (`Notes.settle`).
     """
 
     purge: StorePurge
     progress: Progress
     left: int = 0
-    gone: int = 0
+    deleted: int = 0
     at_least: bool = False
     under_way: bool = False
 
     async def resume(self) -> Mapping[str, Any]:
         """Continue from the notes of an earlier purge, and return them."""
         notes = await self.purge.notes.read()
-        self.gone, self.at_least = int(notes.get("gone", 0)), bool(notes.get("at_least", False))
+        self.deleted, self.at_least = int(notes.get("gone", 0)), bool(notes.get("at_least", False))
         self.under_way = bool(notes.get("mark") or notes.get("part"))
         return notes
 
@@ -64,17 +64,17 @@ class Tally:
         self.under_way = True
 
     async def note(self, **step: Any) -> None:
-        """Record the deleted rows and the running step; without a step, that none is running."""
+        """Record the deleted rows and the running step, if there is one."""
         await self.purge.notes.write(self._notes(step))
         self.under_way = bool(step)
 
     def _notes(self, step: dict[str, Any]) -> dict[str, Any]:
-        gone = {"gone": self.gone} if self.gone else {}
+        gone = {"gone": self.deleted} if self.deleted else {}
         return step | gone | ({"at_least": True} if self.at_least else {})
 
     def add_deleted(self, rows: int) -> None:
         """Add rows that were counted and then surely deleted."""
-        self.gone += rows
+        self.deleted += rows
         self.left = max(self.left - rows, 0)
         self.progress.advance(rows)
 
@@ -100,7 +100,7 @@ class Engine(ABC, Generic[Q]):
     noun: ClassVar[str]
     rounds: ClassVar[int]
     """The most rounds of a portion: the server does not delete rows that are added while it deletes."""
-    tells_deleted: ClassVar[bool]
+    reports_deleted: ClassVar[bool]
     """Whether the server reports the number of deleted rows; otherwise it is the difference of two counts."""
     purge: StorePurge
 
@@ -114,7 +114,7 @@ class Engine(ABC, Generic[Q]):
 
     @abstractmethod
     async def resume(self, notes: Mapping[str, Any], tally: Tally) -> None:
-        """Follow the step of these notes to its end, and count what it deleted."""
+        """Follow the step of these notes to its end, and count its deletions."""
 
     async def begin_pass(self) -> None:
         """Prepare for a pass over all portions."""
@@ -136,7 +136,7 @@ class Engine(ABC, Generic[Q]):
         """Count the rows that a round has left."""
 
     async def settle(self, tally: Tally) -> str | None:
-        """Wait for work that still runs after a step was ended early, and count; return what is uncertain."""
+        """Wait for work that still runs after a step was ended early, and count; describe an uncertain count."""
         del tally
         return None
 
@@ -157,7 +157,7 @@ class Engine(ABC, Generic[Q]):
         return None
 
     async def publish(self) -> None:
-        """Publish the state by shard, where it changed with a count."""
+        """Publish the state by shard, if it changed with a count."""
 
     def known_shards(self) -> tuple[ShardReport, ...]:
         """Return the state by shard as last known; ask no server."""
@@ -191,7 +191,7 @@ async def purge_store(engine: Engine[Q], progress: Progress) -> StoreReport:
 
 
 async def _plan(engine: Engine[Q]) -> StoreReport:
-    """Count the rows that a purge would delete, and those that it could not."""
+    """Count the rows that a purge would delete, and describe the kept ones."""
     portions = engine.portions()
     rows = 0
     async for portion in portions.each():
@@ -312,7 +312,7 @@ class _Deletion(Generic[Q]):
 
     async def _report(self, remarks: tuple[str, ...], missing: str | None) -> StoreReport:
         """Report the deleted and remaining rows; with `at_least` if the end of a step is not known."""
-        tally, by_difference = self._tally, not self._engine.tells_deleted
+        tally, by_difference = self._tally, not self._engine.reports_deleted
         at_least = tally.at_least or tally.under_way or (self._broken_off and by_difference)
         if self._error is not None and at_least and (self._broken_off or not by_difference):
             reason = self._error.removesuffix(f"; {_GOES_ON}")
@@ -330,7 +330,7 @@ class _Deletion(Generic[Q]):
         state, refused = self._ending(missing)
         return StoreReport(
             state,
-            tally.gone,
+            tally.deleted,
             remarks,
             kept=self._portions.staying.kept(),
             refused=refused,

@@ -46,7 +46,7 @@ class StorePurgeRequest:
 
     @property
     def notes(self) -> Notes:
-        """The notes of the store in the ledger; a dry run has none."""
+        """The notes of the store in the ledger; not in a dry run."""
         if self.kept is None:
             raise AssertionError("a dry run was about to write something down, or to take a step")
         return self.kept

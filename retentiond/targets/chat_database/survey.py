@@ -75,7 +75,7 @@ class Survey:
         return oldest
 
     async def count_rows(self, report: PurgeReport) -> None:
-        """Add the rows to delete, by entity."""
+        """Add the number of rows to delete, by entity, to the report."""
         tree = self.tree
         for entity in tree.entities:
             report.entities[entity] += await self._count(tree.of_entity("count", entity, DUE))

@@ -33,13 +33,11 @@ from retentiond.model.acceptance import Acceptance
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
 from retentiond.model.report import PassReport, SweepReport
-from retentiond.targets.chat_database.context import KIND, SCHEMA, ChatContext
+from retentiond.targets.chat_database.context import KIND, SCHEMA, ChatContext, resolve_chats
 from retentiond.targets.chat_database.holds import ChatHolds
-from retentiond.targets.chat_database.planning import Planner
 from retentiond.targets.chat_database.requests import carry_out
-from retentiond.targets.chat_database.settings import resolve_chats
 from retentiond.targets.chat_database.state import check, collect_statistics, read_status
-from retentiond.targets.chat_database.steps import ChatSteps, record_end, sum_up
+from retentiond.targets.chat_database.steps import ChatSteps, Planner, record_end, sum_up
 from retentiond.targets.chat_database.stores import STORES
 from retentiond.targets.chat_database.throttle import (
     read_replication,
@@ -288,7 +286,7 @@ class ChatDatabase(
             return await read_usage(self._context, by, top, progress)
 
     async def take_sample(self, command: str, progress: Progress) -> bool:
-        """Take the sample of today; False where there is one, or no ledger yet."""
+        """Take the sample of today; return False if it exists, or without a ledger."""
         context = self._context
         with translate_errors("the database"):
             if not await context.ledger.exists(context.pool):

@@ -122,6 +122,6 @@ def refuse_hidden(replication: Replication) -> None:
 
 
 def refuse_waiting_commits(replication: Replication) -> None:
-    """Raise UnreachableError where the first commit would wait for a synchronous standby that is not there."""
+    """Raise UnreachableError if the first commit would wait for a synchronous standby that is down."""
     if replication.commits_wait:
         raise UnreachableError(f"{missing_standby(replication)}, then run it again: nothing was changed")

@@ -1,8 +1,8 @@
--- Tables of a layout that a purge does not support. Nothing here reads a row of theirs.
+-- Tables of a layout that a purge does not support. No statement reads a row of these tables.
 
 -- name: members
--- The layout's tables, and all partitions and heirs below them, each with its kind. `pending`: a detachment that was
--- begun beside the users of the table and not finished; since PostgreSQL 14.
+-- The layout's tables, with all partitions and inheriting tables below them, and their kinds. `pending`: a concurrent
+-- detachment was not finished (since PostgreSQL 14).
 WITH RECURSIVE member(relation, parent, root, pending) AS (
     SELECT c.oid, NULL::oid, c.oid, false
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

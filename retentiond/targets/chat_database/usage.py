@@ -33,7 +33,7 @@ _MOST_MONTHS: Final = 100_000
 
 
 def divisions_of(context: ChatContext) -> tuple[UsageBy, ...]:
-    """Return the divisions of the target's chats: by department only where the layout names its column."""
+    """Return the divisions of the target's chats: by department only if the layout names its column."""
     return (
         ("account", "month") if context.layout.root.department is None else ("account", "month", "department")
     )
@@ -91,7 +91,7 @@ async def _divided(
 
 
 async def _check_department(context: ChatContext, connection: Conn, schema: str, department: str) -> None:
-    """Raise UnreachableError where the column is missing, or not readable: a purge does not need it."""
+    """Raise UnreachableError if the column is missing, or not readable: a purge does not need it."""
     table = context.layout.table(context.layout.chat)
     if not await may_count_rows(connection, schema, table, [department]):
         column = f"{printable(table)}.{printable(department)}"
@@ -102,7 +102,7 @@ async def _check_department(context: ChatContext, connection: Conn, schema: str,
 
 
 async def take_sample(context: ChatContext, progress: Progress) -> bool:
-    """Add the sample of today to the ledger; return False where there is one already."""
+    """Add the sample of today to the ledger; return False if it exists already."""
     if await has_sample(context.pool, context.name):
         return False
     accounts = await read_usage(context, "account", LARGEST, progress)

@@ -1,4 +1,4 @@
-"""The visitor of an erasure: the check of the ID, and the request of the visitor in the ledger.
+"""The visitor of an erasure: the check of the ID, and the requests in the ledger with their chats, passes and proof.
 
 No table, record or log of retentiond has the ID itself, only its hash with a key that is in the ledger and in no record.
 With the ledger and an ID one can check whether a request was for that visitor; with a record alone one cannot.
@@ -9,27 +9,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.host import actor
 from retentiond.model.errors import Refusal, UsageError
 from retentiond.model.floor import day_before
 from retentiond.model.purge import ErasureReport
 from retentiond.model.text import can_be_stored, instant, printable
-from retentiond.targets.chat_database import erasure_table
 from retentiond.targets.chat_database.kinds import NUMBERS, held_as
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import date
+
+    from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Erasure
     from retentiond.targets.chat_database.catalogue import Catalogue
     from retentiond.targets.chat_database.context import ChatContext
 
+_SQL: Final = named_queries(__package__, "visitor.sql")
 MOST_CHATS: Final = 100_000
 """The most chats of one visitor: an ID with more chats is not that of a person."""
 LONGEST_ID: Final = 500
@@ -41,7 +45,7 @@ _NO_VISITOR: Final = "zero and the nil UUID mean a chat without a visitor; name 
 
 @dataclass(slots=True)
 class ErasureRequest:
-    """A request as the ledger has it; without `erasure_id` it is not in the ledger yet.
+    """A request to erase a visitor; without `erasure_id` it is not in the ledger yet.
 
     `chats` are those listed so far. It covers what began before the day `until`.
     """
@@ -68,7 +72,7 @@ class ErasureRequest:
 
 
 def check_erasure(context: ChatContext, erasure: Erasure) -> None:
-    """Raise UsageError for a request that cannot be carried out, whatever the tables hold."""
+    """Raise UsageError for a request that cannot be carried out with any tables."""
     context.account(erasure.account)
     if context.layout.root.visitor is None:
         raise UsageError(
@@ -91,7 +95,7 @@ def check_erasure(context: ChatContext, erasure: Erasure) -> None:
 
 
 def first_day_kept(context: ChatContext, request: ErasureRequest, now: datetime, floor: timedelta) -> date:
-    """Return the first day that stays: by the floor, and in any case the day after the request."""
+    """Return the first day that is kept: by the floor, and at the latest the day after the request."""
     zone = context.config.zone
     if request.erasure.even_under_floor:
         return request.until
@@ -106,19 +110,17 @@ async def find_request(
 ) -> ErasureRequest:
     """Return the request in the ledger that this one continues, or a new one; raise UsageError if they differ."""
     new = ErasureRequest(erasure, None, None, now, actor(), _day_after(context, now))
-    if not await erasure_table.has_requests(connection):
+    if not await has_requests(connection):
         return new
-    key = await erasure_table.read_key(connection)
+    key = await read_key(connection)
     if key is None:
         return new
     new.digest = digest_of(context, erasure, key)
     names = (context.name, erasure.account)
     if erasure.name is not None:
-        row = await erasure_table.find_by_name(connection, *names, erasure.name)
+        row = await find_by_name(connection, *names, erasure.name)
     else:
-        row = await erasure_table.find_unfinished(
-            connection, *names, new.digest, even_under_floor=erasure.even_under_floor
-        )
+        row = await find_unfinished(connection, *names, new.digest, even_under_floor=erasure.even_under_floor)
     if row is None:
         return new
     if row["visitor"] != new.digest:
@@ -138,7 +140,7 @@ async def find_request(
         row["requested_by"],
         # A request repeated by hand covers the chats of today; a request in a file may stay there for months.
         _day_after(context, row["requested_at"] if erasure.name is not None else now),
-        await erasure_table.read_chats(connection, row["erasure_id"]),
+        await read_chats(connection, row["erasure_id"]),
     )
 
 
@@ -148,12 +150,12 @@ def _day_after(context: ChatContext, moment: datetime) -> date:
 
 async def is_done(context: ChatContext, connection: Conn, erasure: Erasure) -> bool:
     """Return whether a request in a file is done, and so not carried out again. Raises UsageError as `find_request` does."""
-    if erasure.name is None or not await erasure_table.has_requests(connection):
+    if erasure.name is None or not await has_requests(connection):
         return False
-    row = await erasure_table.find_by_name(connection, context.name, erasure.account, erasure.name)
+    row = await find_by_name(connection, context.name, erasure.account, erasure.name)
     if row is None or row["finished_at"] is None:
         return False
-    key = await erasure_table.read_key(connection)
+    key = await read_key(connection)
     if key is None or row["visitor"] != digest_of(context, erasure, key):
         raise UsageError(
             f"the request `{printable(erasure.name)}` was made for another visitor; give this one a name of its own"
@@ -228,3 +230,82 @@ def refusal_of(
             "later, or with --even-under-floor and --reason",
         )
     return None
+
+
+async def has_requests(connection: Conn) -> bool:
+    """Return whether the ledger has the tables of requests, which came with version 3."""
+    return bool(await connection.fetchval(_SQL["has_requests"]))
+
+
+async def read_key(connection: Conn) -> bytes | None:
+    """Return the key of the hashes of visitors; None before the first request."""
+    key: bytes | None = await connection.fetchval(_SQL["key"])
+    return key
+
+
+async def make_key(connection: Conn) -> bytes:
+    """Return the key; create it for the first request."""
+    await connection.execute(_SQL["make_key"], secrets.token_bytes(32))
+    key: bytes = await connection.fetchval(_SQL["key"])
+    return key
+
+
+async def find_by_name(connection: Conn, target: str, account: str, name: str) -> Record | None:
+    """Return a request of the file of requests, finished or not."""
+    return await connection.fetchrow(_SQL["by_name"], target, account, name)
+
+
+async def find_unfinished(
+    connection: Conn, target: str, account: str, digest: str, *, even_under_floor: bool
+) -> Record | None:
+    """Return the unfinished request of a visitor that was made by hand, on the same terms."""
+    return await connection.fetchrow(_SQL["of_visitor"], target, account, digest, even_under_floor)
+
+
+async def read_chats(connection: Conn, erasure_id: int) -> frozenset[str]:
+    """Return the chats that a request has listed."""
+    rows = await connection.fetch(_SQL["chats"], erasure_id)
+    return frozenset(row["chat"] for row in rows)
+
+
+async def add_request(
+    connection: Conn, target: str, erasure: Erasure, digest: str, requested_at: datetime, requested_by: str
+) -> int:
+    """Add a request; return its number."""
+    erasure_id: int = await connection.fetchval(
+        _SQL["add"],
+        *(target, erasure.account, erasure.name, digest),
+        *(erasure.even_under_floor, erasure.reason, requested_at, requested_by),
+    )
+    return erasure_id
+
+
+async def add_pass(connection: Conn, erasure_id: int, pass_id: int, chats: Iterable[str]) -> None:
+    """Record a pass of a request, with the chats that it lists."""
+    await connection.execute(_SQL["add_pass"], erasure_id, pass_id)
+    await connection.execute(_SQL["add_chats"], erasure_id, sorted(chats))
+
+
+async def sum_up_deletions(connection: Conn, erasure_id: int, report: ErasureReport) -> None:
+    """Add the deletions of all passes of a request to its report."""
+    deleted = await connection.fetchrow(_SQL["deleted_rows"], erasure_id)
+    if deleted is not None:
+        report.chats = deleted["chats"]
+        report.entities = {name: int(rows) for name, rows in json.loads(deleted["entities"]).items()}
+    for row in await connection.fetch(_SQL["deleted_in_stores"], erasure_id):
+        report.stores[row["store"]] = {
+            "state": row["state"],
+            "rows": row["rows"],
+            **({"at_least": True} if row["at_least"] else {}),
+        }
+
+
+async def finish_request(connection: Conn, erasure_id: int) -> None:
+    """Record that a request is done, and delete its list of chats."""
+    await connection.execute(_SQL["finish"], erasure_id)
+    await connection.execute(_SQL["forget_chats"], erasure_id)
+
+
+async def read_unfinished_requests(connection: Conn, target: str, *, at_work: bool) -> list[Record]:
+    """Return the unfinished requests, with their unfinished stores; `at_work`: those of a running pass are left out."""
+    return await connection.fetch(_SQL["unfinished"], target, at_work)

@@ -80,7 +80,7 @@ async def test_documents_without_a_believable_date_stay_and_are_told(chats: Chat
         await chats.add(first=CUTOFF, count=1, created=written)
     report = await chats.purge()
     assert report.rows == 1
-    assert any("3 documents have no date" in text for text in report.waiting)
+    assert any("3 documents have no believable date" in text for text in report.waiting)
 
 
 async def test_a_field_with_a_format_of_its_own_has_the_same_boundary(chats: Chats) -> None:
@@ -200,7 +200,8 @@ async def test_documents_of_chats_that_keep_only_messages_with_files_are_counted
         report = await chats.purge(Purge("acme", CUTOFF, purge_id, known, dry_run=dry_run))
         assert (report.rows, report.kept) == (2, {"has_file_messages": 2})
         assert any(
-            "2 documents of chats that keep messages with files stay whole" in text for text in report.waiting
+            "2 documents of chats that keep messages with files are kept completely" in text
+            for text in report.waiting
         )
 
 

@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.text import printable
-from retentiond.targets.chat_database.clickhouse.connection import (
-    PartUnreachableError,
-    ServerError,
-    only_value,
-)
+from retentiond.targets.chat_database.clickhouse.connection import PartUnreachableError, ServerError
 from retentiond.targets.chat_database.clickhouse.mutation import ShardTally
 from retentiond.targets.chat_database.clickhouse.servers import expand, read_clusters
 
@@ -108,10 +104,6 @@ class Cluster:
             # All of them answered.
             await self.look_around()
         return rows
-
-    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        """Return the one value of a query that always has one."""
-        return only_value(await self.rows(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement other than a query, once."""

@@ -70,7 +70,7 @@ _NEXT: Final = {
     202: "wait until it has less to do, or raise max_concurrent_queries, and run it again",
     241: "allow it more memory (max_memory_usage, max_server_memory_usage), and run it again",
     243: "make room on its disk, and run it again",
-    497: "grant that to this user, and run it again",
+    497: "grant that right to this user, and run it again",
     692: "find out what blocks the table's other mutations (system.mutations), and run it again",
     774: "make the table writable, and run it again",
 }
@@ -136,10 +136,6 @@ class Server:
         with _reaching(self._url):
             answer = await (query if self._stop is None else self._stop.unless_asked(query))
         return list(answer.named_results())
-
-    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        """Return the one value of a query that always has one; an answer without it is no answer."""
-        return only_value(await self.rows(statement, parameters))
 
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement other than a query, once; return the answer."""

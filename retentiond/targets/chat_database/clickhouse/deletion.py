@@ -57,7 +57,7 @@ class TablePurge(Engine[Condition]):
     name: ClassVar[StoreName] = "clickhouse"
     noun = "rows"
     rounds = 3
-    tells_deleted = False
+    reports_deleted = False
 
     def __init__(
         self,

@@ -56,7 +56,8 @@ class Placement:
         total = max((int(row["total_replicas"]) for row in replicas), default=1)
         if self._config.cluster is not None:
             return self._too_small(expand(self._config.cluster, self._macros), spreads, total)
-        if not self._is_alone() or self._servers.several:
+        alone = all(len(nodes) == 1 and nodes[0].local for nodes in self._clusters.values())
+        if not alone or self._servers.several:
             self._me = await self._identity(self._servers)
         for spread in spreads:
             if spread.cluster not in self._clusters:
@@ -74,9 +75,6 @@ class Placement:
             raise UnreachableError(
                 "the URL that answers is another server than the first one; start the first one, or set `cluster`"
             )
-
-    def _is_alone(self) -> bool:
-        return all(len(nodes) == 1 and nodes[0].local for nodes in self._clusters.values())
 
     def _too_small(self, cluster: str, spreads: Sequence[Spread], total: int) -> Refusal | None:
         """Return the refusal if the configured cluster lacks a server of the table."""
@@ -104,8 +102,8 @@ class Placement:
         hint = (
             _line(best)
             if best is not None
-            else "name all its replicas in a cluster (`remote_servers` of the server's configuration), and set `cluster:` to "
-            "that name"
+            else "list all its replicas in a cluster (`remote_servers` of the server's configuration), and set "
+            "`cluster:` to that name"
         )
         return _refusal(value or f"{total} replicas, and no `cluster`", hint)
 

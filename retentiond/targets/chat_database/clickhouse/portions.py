@@ -90,7 +90,7 @@ class TablePortions(Portions[Condition]):
         begun = self._purge.cutoff
         async for start, end, chats in self._pages(condition):
             compared = await self._purge.chats.compare(chats, of_visitor=of_visitor)
-            self._unknown.note(compared.unknown)
+            self.staying.note_unknown(compared.unknown)
             if compared.stripped:
                 window = within(self.all, self._columns, start, end)
                 rows = of_chats(window, self._columns, compared.stripped)

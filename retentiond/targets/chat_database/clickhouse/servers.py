@@ -188,10 +188,6 @@ class Servers:
         """Return the rows of a query, from the first server that answers."""
         return await self._ask(lambda server: server.rows(statement, parameters, strict=strict))
 
-    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        """Return the one value of a query that always has one."""
-        return await self._ask(lambda server: server.value(statement, parameters))
-
     async def do(self, statement: str, parameters: Mapping[str, Any]) -> str:
         """Send a statement other than a query, once.
 
@@ -199,7 +195,7 @@ class Servers:
         """
         if self.several:
             # If the server is dead already, find out before sending: then the statement cannot have arrived.
-            await self._ask(lambda server: server.value("SELECT 1", {}))
+            await self._ask(lambda server: server.rows("SELECT 1", {}))
         try:
             return await (await self._connected()).do(statement, parameters)
         except UnreachableError as lost:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from uuid import UUID
 
 from retentiond.adapters.postgres import named_queries
+from retentiond.targets.chat_database.clickhouse.connection import only_value
 from retentiond.targets.chat_database.store import EARLIEST_DATE, NIL_UUID, NO_CHAT_TEXTS
 
 if TYPE_CHECKING:
@@ -221,9 +222,6 @@ class Asking(Protocol):
     ) -> list[dict[str, Any]]:
         """Return the rows of a query; without `strict` from the servers of a cluster that answer."""
 
-    async def value(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        """Return the one value of a query that always has one."""
-
 
 class Relations:
     """The statements for one table, with the parameters that name it."""
@@ -285,21 +283,15 @@ class Relations:
         **others: Any,
     ) -> list[dict[str, Any]]:
         """Return the rows of a query on the table; see `Server.rows`."""
-        statement, parameters = (
-            self.statement(name, condition=condition),
-            self.parameters(condition, **others),
+        return await server.rows(
+            self.statement(name, condition=condition), self.parameters(condition, **others), strict=strict
         )
-        if strict:
-            return await server.rows(statement, parameters)
-        return await server.rows(statement, parameters, strict=False)
 
     async def value(
         self, server: Asking, name: str, condition: Condition | None = None, **others: Any
     ) -> Any:
         """Return the one value of a query on the table."""
-        return await server.value(
-            self.statement(name, condition=condition), self.parameters(condition, **others)
-        )
+        return only_value(await self.rows(server, name, condition, **others))
 
 
 def _quoted(name: str) -> str:

@@ -1,8 +1,8 @@
--- ClickHouse's own dialect: `{name:Type}` is a parameter of the server's, for identifiers, too.
--- Beside a condition nothing is given a name that a column may bear: in a WHERE such a name goes before the column.
+-- In ClickHouse's dialect `{name:Type}` is a server-side parameter, for identifiers, too. A statement with a condition uses
+-- no alias that could be the name of a column: in WHERE the alias would win.
 
 -- name: table
--- The table's engine and keys; no row where there is none, or where this user may not see it.
+-- The table's engine and keys; no row if it does not exist or is hidden from this user.
 SELECT engine, engine_full, partition_key, sorting_key
 FROM system.tables WHERE database = {database:String} AND name = {table:String}
 
@@ -11,27 +11,27 @@ SELECT name, type FROM system.columns
 WHERE database = {database:String} AND table = {table:String} AND name IN {names:Array(String)}
 
 -- name: readonly_replica
--- 1 where the replica takes no writes.
+-- 1 if the replica accepts no writes.
 SELECT max(is_readonly) AS readonly FROM {replicas} WHERE database = {database:String} AND table = {table:String}
 
 -- name: count
--- How many rows the condition means, as readers see them.
+-- The number of rows that fit the condition, as readers see them.
 SELECT count() FROM {rows} WHERE {condition}
 
 -- name: oldest
--- The day of the oldest such row, in the column's own zone; none where there is no row.
+-- The day of the oldest of these rows, in the column's own zone; no row without one.
 SELECT toString(min(toDate32({date_column:Identifier}))) AS day FROM {copies} WHERE {condition} HAVING count() > 0
 
 -- name: chats
--- The chats of such rows, in order.
+-- The chats of these rows, in order.
 SELECT DISTINCT {thread_column:Identifier} AS _chat FROM {copies} WHERE {condition} ORDER BY _chat LIMIT {most:UInt32}
 
 -- name: hidden
--- Such rows that a lightweight DELETE hides from readers, and that still lie there.
+-- Rows that a lightweight DELETE hides from readers but that still exist.
 SELECT count() FROM {rows} WHERE {condition} AND _row_exists = 0 SETTINGS apply_deleted_mask = 0
 
 -- name: parts
--- Each part of which such rows are all there is, by the server's own word: a user may not see every row.
+-- Each part in which all rows fit the condition, by the server's count of rows: a user may not see every row.
 SELECT p.name AS part, p.rows AS rows
 FROM (SELECT _part, count() AS _matching FROM {database:Identifier}.{table:Identifier} WHERE {condition} GROUP BY _part) AS m
 JOIN (SELECT name, rows FROM system.parts WHERE database = {database:String} AND table = {table:String} AND active) AS p
@@ -40,28 +40,28 @@ WHERE m._matching = p.rows
 ORDER BY part
 
 -- name: has_part
--- 1 where a part of this name is active.
+-- 1 if a part of this name is active.
 SELECT count() > 0 AS found FROM system.parts
 WHERE database = {database:String} AND table = {table:String} AND active AND name = {part:String}
 
 -- name: partitions
--- Each partition that holds such rows, and how many.
+-- Each partition with these rows, and their number.
 SELECT _partition_id, count() AS _matching FROM {copies} WHERE {condition} GROUP BY _partition_id ORDER BY _partition_id
 
 -- name: patched
--- 1 where patch parts change what parts hold: then no part is what it was when it was written.
+-- 1 if patch parts exist, which change the rows of other parts.
 SELECT count() > 0 AS patched FROM {parts}
 WHERE database = {database:String} AND table = {table:String} AND active AND startsWith(partition_id, 'patch-')
 
 -- name: drop_part
--- Exactly that part: one that was merged or rewritten meanwhile has another name, and is not met.
+-- Exactly that part: if it was merged or rewritten meanwhile, it has another name.
 ALTER TABLE {database:Identifier}.{table:Identifier} DROP PART {part:String}
 
 -- name: delete
 ALTER TABLE {database:Identifier}.{table:Identifier} {on_cluster} DELETE {in_partition} WHERE {mark:String} != '' AND {condition}
 
 -- name: mutations
--- Mutations of the table that are not done, the oldest first, and those that bear the mark.
+-- Mutations of the table that are not done, the oldest first, and those with the mark.
 SELECT {node} AS node, mutation_id, position(command, {mark:String}) > 0 AS ours, is_done AS done, parts_to_do,
        latest_fail_reason AS reason, toString(parts_postpone_reasons) AS postponed, toString(create_time) AS created
 FROM {mutations}
@@ -69,12 +69,12 @@ WHERE database = {database:String} AND table = {table:String} AND (NOT is_done O
 ORDER BY create_time, mutation_id
 
 -- name: merges
--- How far the rewriting of the table's parts is, as a number that grows.
+-- The progress of rewriting the table's parts, as a number that grows.
 SELECT toString(sum(rows_read)) || ' ' || toString(count()) AS progress
 FROM {merges} WHERE database = {database:String} AND table = {table:String} AND is_mutation
 
 -- name: at_work
--- How many of the table's parts are being rewritten.
+-- The number of the table's parts that are being rewritten.
 SELECT count() AS parts FROM {merges} WHERE database = {database:String} AND table = {table:String} AND is_mutation
 
 -- name: kill
@@ -91,20 +91,20 @@ SELECT count() AS found FROM {detached} WHERE database = {database:String} AND t
 SELECT countIf(is_frozen) AS found FROM {parts} WHERE database = {database:String} AND table = {table:String}
 
 -- name: policies
--- By what the server picks the rows that this user may see; one that sees all has none.
+-- The row policies of this user; no row for a user who sees all rows.
 SELECT trimLeft(substring(explain, position(explain, ':') + 1)) AS filter
 FROM (EXPLAIN actions = 1 SELECT {account_column:Identifier} FROM {rows})
 WHERE position(explain, 'Row level filter column:') > 0
 
 -- name: views
--- Materialized views that read from the table: what went into them stays there.
+-- Materialized views that read from the table: they keep their own rows.
 SELECT concat(pair.1, '.', pair.2) AS name
 FROM (SELECT arrayJoin(arrayZip(dependencies_database, dependencies_table)) AS pair FROM system.tables
       WHERE database = {database:String} AND name = {table:String})
 ORDER BY name
 
 -- name: buffers
--- Buffers that write into the table: what lies in them comes later.
+-- Buffers that write into the table later.
 SELECT concat(database, '.', name) AS name FROM system.tables
 WHERE engine = 'Buffer' AND position(engine_full, {table:String}) > 0
 ORDER BY name
@@ -146,11 +146,11 @@ SELECT _shard_num AS node, zookeeper_path, total_replicas, is_readonly FROM clus
 WHERE database = {database:String} AND table = {table:String}
 
 -- name: count_copies
--- How many rows of the condition each server of the cluster has; no row for one without any.
+-- The number of matching rows on each server of the cluster; no row for a server without one.
 SELECT _shard_num, count() FROM {copies} WHERE {condition} GROUP BY _shard_num
 
 -- name: members
--- How large a cluster is.
+-- The size of a cluster.
 SELECT uniqExact(shard_num) AS shards, count() AS replicas FROM system.clusters WHERE cluster = {cluster:String}
 
 -- name: overview

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from retentiond.model.check import AccountRows, StoreOverview
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.targets.chat_database.clickhouse.cluster import Cluster, TableRows
-from retentiond.targets.chat_database.clickhouse.connection import ServerError
+from retentiond.targets.chat_database.clickhouse.connection import ServerError, only_value
 from retentiond.targets.chat_database.clickhouse.deletion import TablePurge, try_reading
 from retentiond.targets.chat_database.clickhouse.placement import Placement
 from retentiond.targets.chat_database.clickhouse.servers import open_servers
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retentiond.model.purge import StoreReport
     from retentiond.targets.chat_database.clickhouse.servers import Servers
     from retentiond.targets.chat_database.clickhouse.statements import Columns
-    from retentiond.targets.chat_database.store import StoreName, StorePurge
+    from retentiond.targets.chat_database.store import StorePurge
 
 
 _OF_ACCOUNT: Final = "{account_column:Identifier} = {account:String}"
@@ -42,8 +42,6 @@ async def open_clickhouse(
 
 class ClickHouse:
     """A table of statistics in ClickHouse."""
-
-    name: StoreName = "clickhouse"
 
     def __init__(self, servers: Servers, config: ClickHouseStore, patience: PollPolicy) -> None:
         self._servers = servers
@@ -77,7 +75,7 @@ class ClickHouse:
 
     async def _look(self, accounts: Sequence[str]) -> StoreOverview:
         config, relations = self._config, self._relations
-        version = await self._servers.value("SELECT version() AS version", {})
+        version = only_value(await self._servers.rows("SELECT version() AS version", {}))
         shards = replicas = None
         if config.cluster is not None:
             (members,) = await relations.rows(self._servers, "members", cluster=config.cluster)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from retentiond.model.errors import MissingRightError, Refusal, StoreLimit
+from retentiond.targets.chat_database.clickhouse.connection import only_value
 from retentiond.targets.chat_database.clickhouse.statements import DAY, Columns
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def privileges(config: ClickHouseStore) -> Iterator[str]:
 
 async def ensure_rights(server: Servers, config: ClickHouseStore) -> None:
     """Raise MissingRightError with a GRANT for each right that the user lacks."""
-    user = _named(await server.value("SELECT currentUser() AS user", {}))
+    user = _named(only_value(await server.rows("SELECT currentUser() AS user", {})))
     statements = [
         f"GRANT {privilege} TO {user};"
         for privilege in privileges(config)

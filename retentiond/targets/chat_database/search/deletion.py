@@ -47,7 +47,7 @@ class IndexPurge(Engine[Query]):
     name: ClassVar[StoreName] = "elasticsearch"
     noun = "documents"
     rounds = 5
-    tells_deleted = True
+    reports_deleted = True
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class IndexPurge(Engine[Query]):
     async def _add_deleted(self, task: str, mark: str, tally: Tally, counted: int, *, ended: bool) -> None:
         """Add the deleted documents of the task, and record the sum."""
         deleted = max(self._follower.deleted, counted)
-        tally.gone += deleted - counted
+        tally.deleted += deleted - counted
         if ended:
             tally.at_least |= not self._follower.exact
             await tally.note()

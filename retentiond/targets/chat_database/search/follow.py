@@ -83,16 +83,10 @@ def is_of_state(failure: str) -> bool:
     return any(kind in failure for kind in _OF_STATE)
 
 
-def deleted_by(answer: Mapping[str, Any] | None) -> int | None:
-    """Return the number of deleted documents by the count of a finished task; None if it has no count."""
-    deleted = ((answer or {}).get("response") or {}).get("deleted")
-    return deleted if isinstance(deleted, int) else None
-
-
-def conflicts_of(answer: Mapping[str, Any] | None) -> int:
-    """Return the number of documents that were changed or deleted after the task had found them."""
-    conflicts = ((answer or {}).get("response") or {}).get("version_conflicts")
-    return conflicts if isinstance(conflicts, int) else 0
+def _final_count(answer: Mapping[str, Any] | None, name: str) -> int | None:
+    """Return a count of a finished task; None if it has no count."""
+    count = ((answer or {}).get("response") or {}).get(name)
+    return count if isinstance(count, int) else None
 
 
 def _reason(error: Any) -> str:
@@ -224,9 +218,9 @@ class Follower:
                 lambda: self._search.ask("GET", "/_tasks", parent_task_id=task, detailed="true")
             )
         deleted, progress = progress_of(answer, children)
-        final = None if look.state == "running" else deleted_by(answer)
+        final = None if look.state == "running" else _final_count(answer, "deleted")
         self.exact = final is not None and not look.in_doubt
-        self.conflicts = conflicts_of(answer)
+        self.conflicts = _final_count(answer, "version_conflicts") or 0
         # A slice that ended between the two requests is in neither answer: it is counted at the next look.
         more = max((deleted if final is None else final) - self.deleted, 0)
         self._progress.advance(more)

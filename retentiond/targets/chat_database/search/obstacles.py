@@ -128,7 +128,7 @@ class Obstacles:
         return {name: status for name, status in found.items() if name not in listed}
 
     async def _mapped(self, account: str | None) -> FieldTypes:
-        """Return the values of the fields; raises RefusedError if a mapping changes values."""
+        """Return the types of the values of the fields; raises RefusedError if a mapping changes values."""
         config = self._config
         texts = kinds_are_texts = False
         accounts = await self._mapping(config.account_field)

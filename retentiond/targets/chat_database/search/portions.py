@@ -57,7 +57,7 @@ class Documents:
 
     @property
     def all(self) -> Query:
-        """All of them, deleted or kept."""
+        """All these documents, deleted or kept."""
         return {"bool": {"filter": self._aged(), "must_not": self._staying()}}
 
     @property
@@ -244,7 +244,7 @@ class IndexPortions(Portions[Query]):
             page, after = await self._index.chats(month, after, _MOST_CHATS)
             chats = [chat for chat in page if not names_no_chat(chat)]
             compared = await self._purge.chats.compare(chats, of_visitor=of_visitor)
-            self._unknown.note(compared.unknown)
+            self.staying.note_unknown(compared.unknown)
             kept = [*compared.kept, *compared.unknown]
             if compared.absent:
                 absent = self.documents.of_chats(month, compared.absent, kept=kept, page=page)

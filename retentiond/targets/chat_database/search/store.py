@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from retentiond.model.check import StoreOverview
     from retentiond.model.purge import StoreReport
     from retentiond.targets.chat_database.search.client import Cluster, Search
-    from retentiond.targets.chat_database.store import StoreName, StorePurge
+    from retentiond.targets.chat_database.store import StorePurge
 
 
 _GREETING_SECONDS: Final = 5.0
@@ -154,8 +154,6 @@ async def open_elasticsearch(
 
 class Elasticsearch:
     """A search index of chats, in Elasticsearch or OpenSearch."""
-
-    name: StoreName = "elasticsearch"
 
     def __init__(self, search: Search, config: ElasticsearchStore, rate: int, patience: PollPolicy) -> None:
         self._config = config

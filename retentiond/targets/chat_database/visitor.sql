@@ -52,7 +52,7 @@ FROM retentiond.chat_erasure_pass w JOIN retentiond.chat_purge p USING (pass_id)
 SELECT store, state, rows, at_least FROM retentiond.chat_erasure_store WHERE erasure_id = $1 ORDER BY store
 
 -- name: unfinished
--- The unfinished requests; those of a running pass are left out if a pass is at work ($2).
+-- The unfinished requests; those of a running pass are left out if a pass is running ($2).
 SELECT e.erasure_id, e.account, e.name, e.requested_at, s.store, s.state, s.reason
 FROM retentiond.chat_erasure e LEFT JOIN retentiond.chat_erasure_store s
   ON s.erasure_id = e.erasure_id AND s.state <> 'finished'
