@@ -25,7 +25,8 @@ RETURNING day
 
 -- name: samples
 -- The newest samples of a target, at most so many (NULL: all), oldest first, each with the difference of its totals from the one before. A ledger that was
--- restored from a backup has smaller totals than before: no difference is below zero.
+-- restored from a backup has smaller totals than before: no difference is below zero. A day that is yet to come is of a clock
+-- that was wrong, and is left out.
 SELECT * FROM (
 SELECT day, at, items, bytes, classes, largest, free_bytes, database_bytes,
        greatest(taken_items - lag(taken_items, 1, taken_items) OVER w, 0) AS taken_items,
@@ -33,7 +34,7 @@ SELECT day, at, items, bytes, classes, largest, free_bytes, database_bytes,
        greatest(purged_items - lag(purged_items, 1, purged_items) OVER w, 0) AS purged_items,
        greatest(purged_bytes - lag(purged_bytes, 1, purged_bytes) OVER w, 0) AS purged_bytes,
        greatest(restored_items - lag(restored_items, 1, restored_items) OVER w, 0) AS restored_items
-FROM retentiond.sample WHERE target = $1
+FROM retentiond.sample WHERE target = $1 AND day <= (pg_catalog.clock_timestamp() AT TIME ZONE 'UTC')::date
 WINDOW w AS (ORDER BY day)
 ORDER BY day DESC LIMIT $2
 ) newest

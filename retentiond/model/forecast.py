@@ -2,12 +2,13 @@
 
 The trend is the median of the slopes between all pairs of samples (Theil and Sen), so that a sawtooth of passes or a
 single odd day does not bend it. Its interval of 95 % is that of Kendall's test, widened for samples that depend on the day
-before (Yue and Wang). A forecast reaches a few times as far as its samples go back, and never farther.
+before (Yue and Wang). The pace of the newest weeks counts beside it: a store that began to grow is full earlier than its
+past says. A forecast reaches a few times as far as its samples go back, and never farther.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import combinations, pairwise
 from math import sqrt
@@ -24,6 +25,10 @@ FEWEST: Final = 7
 """The fewest days with a sample that make a trend."""
 _MOST: Final = 120
 """The newest samples count: an older pace is not the present one."""
+_RECENT: Final = timedelta(days=14)
+"""The newest days, whose pace counts by itself."""
+_STALE: Final = timedelta(days=31)
+"""A newest sample that is older carries no forecast."""
 _REACH: Final = 4
 """A forecast reaches so many times as far as its samples go back."""
 _FARTHEST: Final = timedelta(days=730)
@@ -68,8 +73,22 @@ class Shorter:
 
 
 def find_trend(samples: Sequence[tuple[date, int]]) -> Trend | None:
-    """Return the trend of samples in ascending order of days; None for too few."""
-    newest = samples[-_MOST:]
+    """Return the trend of samples in ascending order of days; None for too few.
+
+    Its lower bound is the lower one of all samples and of the newest weeks. Where these two contradict each other, the
+    newest weeks are the trend.
+    """
+    whole = _trend_of(samples[-_MOST:])
+    if whole is None:
+        return None
+    recent = _trend_of([sample for sample in samples[-_MOST:] if whole.until - sample[0] <= _RECENT])
+    if recent is None:
+        return whole
+    base = recent if recent.high < whole.low or recent.low > whole.high else whole
+    return replace(base, low=min(whole.low, recent.low))
+
+
+def _trend_of(newest: Sequence[tuple[date, int]]) -> Trend | None:
     if len(newest) < FEWEST or (newest[-1][0] - newest[0][0]).days < FEWEST - 1:
         return None
     first = newest[0][0]
@@ -98,20 +117,25 @@ def _inflation(points: Sequence[tuple[int, int]], slope: float) -> float:
     return (1 + dependence) / (1 - dependence)
 
 
-def forecast_full(free: Sequence[tuple[date, int]], more: int = 0) -> Forecast | None:
-    """Return when the free bytes, and `more` that are freed once, are used up; None for too few samples."""
+def forecast_full(free: Sequence[tuple[date, int]], today: date, more: int = 0) -> Forecast | None:
+    """Return when the free bytes, and `more` that are freed once, are used up; None for too few samples, or old ones.
+
+    No day is before today.
+    """
     trend = find_trend(free)
     if trend is None:
         return None
     level = free[-1][1] + more
     reach = min((trend.until - trend.since) * _REACH, _FARTHEST)
     horizon = trend.until + reach
+    if today > min(horizon, trend.until + _STALE):
+        return None
 
     def used_up(slope: float) -> date | None:
-        if level <= 0:
-            return trend.until
-        days = level / -slope if slope < 0 else None
-        return trend.until + timedelta(days=int(days)) if days is not None and days <= reach.days else None
+        days = 0.0 if level <= 0 else level / -slope if slope < 0 else None
+        if days is None or days > reach.days:
+            return None
+        return max(trend.until + timedelta(days=int(days)), today)
 
     earliest = used_up(trend.low)
     # A trend that may be none has no day of its own.
@@ -119,7 +143,9 @@ def forecast_full(free: Sequence[tuple[date, int]], more: int = 0) -> Forecast |
     return Forecast(about, earliest, used_up(trend.high), horizon)
 
 
-def forecast_shorter(free: Sequence[tuple[date, int]], curves: Sequence[AgeCurve]) -> tuple[Shorter, ...]:
+def forecast_shorter(
+    free: Sequence[tuple[date, int]], today: date, curves: Sequence[AgeCurve]
+) -> tuple[Shorter, ...]:
     """Return the forecasts with the next shorter keeps of each policy that has one.
 
     The bytes between the two ages are freed once. The trend stays as it is, though media that are kept for a shorter time
@@ -132,7 +158,7 @@ def forecast_shorter(free: Sequence[tuple[date, int]], curves: Sequence[AgeCurve
         now = curve.older_than(curve.keep).bytes
         steps = [(days, curve.older_than(days).bytes - now) for days in _STEPS if days < curve.keep]
         for days, more in [step for step in steps if step[1] > 0][:_MOST_STEPS]:
-            forecast = forecast_full(free, more)
+            forecast = forecast_full(free, today, more)
             if forecast is not None:
                 found.append(Shorter(curve.policy, days, more, forecast))
     return tuple(found)

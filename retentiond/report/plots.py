@@ -130,7 +130,7 @@ def free_series(samples: Sequence[Sample]) -> list[tuple[date, int]]:
     return [(sample.day, sample.free_bytes) for sample in samples if sample.free_bytes is not None]
 
 
-def plot_free(samples: Sequence[Sample], most: int = MOST_DAYS) -> Plot | None:
+def plot_free(samples: Sequence[Sample], today: date, most: int = MOST_DAYS) -> Plot | None:
     """Return the free bytes over time with the forecast and its bounds."""
     free = free_series(samples)
     days = _thin([day for day, _ in free], most)
@@ -139,7 +139,7 @@ def plot_free(samples: Sequence[Sample], most: int = MOST_DAYS) -> Plot | None:
     by_day = {day: size for day, size in free if days.get(day)}
     x = [*map(number_of, days)]
     past: list[int | None] = [by_day.get(day) for day in days]
-    trend, forecast = find_trend(free), forecast_full(free)
+    trend, forecast = find_trend(free), forecast_full(free, today)
     if trend is None or forecast is None:
         return Plot("time", "Free on the disk", x, [Series("free", "bytes", past)])
     last, level = free[-1]

@@ -100,25 +100,37 @@ def forecast_in_words(forecast: Forecast | None) -> str:
     return f"not before {day_in_words(forecast.earliest or forecast.horizon)}"
 
 
-def describe_disk(free: Sequence[tuple[date, int]]) -> list[str]:
+def describe_disk(free: Sequence[tuple[date, int]], today: date) -> list[str]:
     """Say in sentences when the disk is full, how certain that is, and what it is based on."""
-    trend, forecast = find_trend(free), forecast_full(free)
-    if trend is None or forecast is None:
+    trend, forecast = find_trend(free), forecast_full(free, today)
+    if trend is None:
         return [
             (
                 f"When the disk is full is not known yet: a forecast needs daily samples of at least {FEWEST} days, and "
                 f"there {'is' if len(free) == 1 else 'are'} {len(free)}."
             )
         ]
+    if forecast is None:
+        return [
+            (
+                f"When the disk is full is not known: the newest sample is of {day_in_words(trend.until)}. The daemon takes "
+                "one each day."
+            )
+        ]
     days = (trend.until - trend.since).days + 1
     if forecast.about is not None:
         first = day_in_words(forecast.earliest or forecast.about)
         last = (
-            f"and {day_in_words(forecast.latest)}"
+            day_in_words(forecast.latest)
             if forecast.latest
-            else f"and a day after {day_in_words(forecast.horizon)}"
+            else f"a day after {day_in_words(forecast.horizon)}"
         )
-        when = f"The disk is full about {day_in_words(forecast.about)}, between {first} {last}."
+        between = f", between {first} and {last}" if first != last else ""
+        when = f"The disk is full about {day_in_words(forecast.about)}{between}."
+    elif forecast.earliest is not None and forecast.earliest <= today:
+        when = (
+            "The free space changes too unevenly for a date; by its largest changes the disk is full any day."
+        )
     elif forecast.earliest is not None:
         when = (
             f"The disk is not full before {day_in_words(forecast.earliest)}. "
@@ -128,13 +140,16 @@ def describe_disk(free: Sequence[tuple[date, int]]) -> list[str]:
         when = (
             f"The disk is not full before {day_in_words(forecast.horizon)}, as far as these samples can show."
         )
-    change = "shrinks" if trend.per_day < 0 else "grows"
+    per_day = round(trend.per_day)
+    change = (
+        f"{'shrinks' if per_day < 0 else 'grows'} by {size_in_words(abs(per_day))}" if per_day else "stays"
+    )
     bounds = f"{_pace(trend.low)} to {_pace(trend.high)}"
     return [
         when,
         (
-            f"Free space {change} by {size_in_words(abs(round(trend.per_day)))} a day: the median trend of the last "
-            f"{days} days, 95 % interval {bounds} a day. All that uses this disk is in it, other programs as well."
+            f"Free space {change}{' a day' if per_day else ' as it is'}: the median trend of the last {days} days, 95 % "
+            f"interval {bounds} a day. All that uses this disk is in it, other programs as well."
         ),
     ]
 
@@ -145,10 +160,10 @@ def _pace(change: float) -> str:
 
 
 def describe_shorter(
-    free: Sequence[tuple[date, int]], statistics: StoreStatistics
+    free: Sequence[tuple[date, int]], today: date, statistics: StoreStatistics
 ) -> list[tuple[str, int, str]]:
     """Return for the shorter keeps that free most the setting, the bytes that it frees once, and when the disk is full."""
-    found = forecast_shorter(free, statistics.curves)
+    found = forecast_shorter(free, today, statistics.curves)
     most = sorted(found, key=lambda one: -one.bytes)[:_MOST_SHORTER]
     return [
         (f"{printable(one.policy, 60)}: {one.keep}d", one.bytes, forecast_in_words(one.forecast))

@@ -193,17 +193,17 @@ class TargetView:
     @property
     def full(self) -> str:
         """When the disk is full, in a few words."""
-        return forecast_in_words(forecast_full(self._free)) if self._free else ""
+        return forecast_in_words(forecast_full(self._free, self._now.date())) if self._free else ""
 
     @property
     def disk(self) -> list[str]:
         """When the disk is full, in sentences."""
-        return describe_disk(self._free)
+        return describe_disk(self._free, self._now.date())
 
     @property
     def shorter(self) -> list[tuple[str, int, str]]:
         """When the disk is full with shorter ages."""
-        return describe_shorter(self._free, self.statistics)
+        return describe_shorter(self._free, self._now.date(), self.statistics)
 
     @cached_property
     def plots(self) -> dict[str, Plot]:
@@ -212,7 +212,7 @@ class TargetView:
             return {}
         plots = {
             "stored": plot_stored(self._report.samples, "item", self._most_days),
-            "free": plot_free(self._report.samples, self._most_days),
+            "free": plot_free(self._report.samples, self._now.date(), self._most_days),
             "ages": plot_ages(self.statistics.curves, "item"),
             "days": plot_days(self._days, self._now.date(), "item"),
         }

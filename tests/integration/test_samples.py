@@ -157,6 +157,18 @@ async def test_a_ledger_from_a_backup_has_no_negative_differences(
         assert (await sample(target)).taken == Tally(0, 0)
 
 
+async def test_a_day_that_a_wrong_clock_made_is_not_the_newest_until_it_comes(
+    retention: Retention, store: DendriteStore, connection: Connection
+) -> None:
+    await store.add()
+    await Ledger().make(connection, SCHEMA)
+    async with retention.opened() as target:
+        await sample(target)
+        await connection.execute("UPDATE retentiond.sample SET day = '2099-01-01', items = 7")
+        assert (await sample(target)).stored.items == 1
+        assert [found.stored.items for found in await target.samples(1)] == [1]
+
+
 async def test_a_pass_removes_samples_that_are_older_than_records_are_kept(
     retention: Retention, store: DendriteStore, connection: Connection
 ) -> None:

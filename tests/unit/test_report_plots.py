@@ -109,7 +109,7 @@ def test_todays_setting_is_a_point_of_the_plot_at_any_age() -> None:
 def test_the_forecast_starts_at_the_last_sample_and_ends_where_the_disk_is_full() -> None:
     samples = made_up_samples(90)
     free = free_series(samples)
-    plot, forecast = plot_free(samples), forecast_full(free)
+    plot, forecast = plot_free(samples, free[-1][0]), forecast_full(free, free[-1][0])
     assert plot
     assert forecast
     assert forecast.latest
@@ -128,16 +128,16 @@ def test_the_forecast_starts_at_the_last_sample_and_ends_where_the_disk_is_full(
 
 def test_few_samples_draw_no_forecast_and_say_why() -> None:
     samples = made_up_samples(4)
-    plot = plot_free(samples)
+    plot = plot_free(samples, samples[-1].day)
     assert plot
     assert [series.label for series in plot.series] == ["free"]
-    (sentence,) = describe_disk(free_series(samples))
+    (sentence,) = describe_disk(free_series(samples), samples[-1].day)
     assert sentence.endswith("a forecast needs daily samples of at least 7 days, and there are 4.")
 
 
 def test_a_forecast_names_its_day_its_bounds_and_its_samples() -> None:
-    when, why = describe_disk(free_series(made_up_samples(90)))
-    assert when == "The disk is full about 8 August 2027, between 31 July 2027 and 17 August 2027."
+    when, why = describe_disk(free_series(made_up_samples(90)), NOW.date())
+    assert when == "The disk is full about 8 August 2027, between 10 May 2027 and 17 August 2027."
     assert "the median trend of the last 90 days, 95 % interval" in why
 
 
