@@ -11,7 +11,7 @@ import gzip
 import re
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from retentiond import __version__
 from retentiond.adapters.logging import get_logger
@@ -24,7 +24,7 @@ from retentiond.report.target_report import collect, unreadable
 from retentiond.terminal.words import time_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
     from datetime import datetime, timedelta
 
     from retentiond.adapters.clock import Clock
@@ -41,6 +41,8 @@ _SHARE: Final = 4
 _BODY: Final = re.compile(r"<body[^>]*>")
 _ERROR_LIMIT: Final = 1000
 _IN_NO_FRAME: Final = "; frame-ancestors 'none'"
+
+T = TypeVar("T")
 
 _log = get_logger()
 
@@ -101,11 +103,17 @@ class Pages:
         """Compute pages of these targets from now on, at once if the targets have changed."""
         if (refresh, targets) == (self._refresh, self._targets):
             return
-        self._refresh, self._targets = refresh, dict(targets)
-        self.usage = {name: usage for name, usage in self.usage.items() if name in targets}
-        self.failures = {name: failure for name, failure in self.failures.items() if name in targets}
-        if refresh is None:
+        stay = {
+            name
+            for name, before in self._targets.items()
+            if name in targets and _store_of(targets[name]) == _store_of(before)
+        }
+        if refresh is None or stay != self._targets.keys():
+            # Names of users in a store that the configuration has no more are shown no more.
             self.report = self.failure = None
+        self._refresh, self._targets = refresh, dict(targets)
+        self.usage = {name: usage for name, usage in self.usage.items() if name in stay}
+        self.failures = {name: failure for name, failure in self.failures.items() if name in stay}
         self._changed.set()
 
     @property
@@ -124,25 +132,26 @@ class Pages:
                 await self._changed.wait()
                 continue
             began = self._clock.now()
-            computed = await self._quiet.run(self._compute(dict(self._targets)))
-            if computed is None or self._changed.is_set():
+            computed = await self._unless_changed(self._quiet.run(self._compute(dict(self._targets))))
+            if computed is None:
                 # A pass began, or the targets are others by now.
                 continue
             await self._show(computed)
             took = self._clock.now() - began
-            await self._pause(max(refresh, _SHARE * took))
+            await self._unless_changed(self._clock.sleep(max(refresh, _SHARE * took).total_seconds()))
 
-    async def _pause(self, pause: timedelta) -> None:
-        """Wait so long, or for a change of the configuration."""
-        waits = {
-            asyncio.ensure_future(self._clock.sleep(pause.total_seconds())),
-            asyncio.ensure_future(self._changed.wait()),
-        }
+    async def _unless_changed(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do the work; cancel it and return None when the configuration changes."""
+        working, changed = asyncio.ensure_future(work), asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, changed}, return_when=asyncio.FIRST_COMPLETED)
+            done = working.result() if working.done() else None
         finally:
-            for wait in waits:
-                wait.cancel()
+            changed.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+        return None if self._changed.is_set() else done
 
     async def _compute(self, targets: Mapping[str, TargetConfig]) -> _Computed:
         computed = _Computed({}, {}, {})
@@ -184,12 +193,14 @@ class Pages:
         reports = [computed.reports[name] for name in self._targets if name in computed.reports]
         try:
             # Rendering and compression take a tenth of a second, in which no request waits.
-            self.report = await asyncio.to_thread(_make_page, reports, now)
+            page = await asyncio.to_thread(_make_page, reports, now)
         except Exception as error:  # noqa: BLE001 - likewise
             _log.exception("report_failed")
             await self._fail(f"unexpected {type(error).__name__}; see the log", now)
         else:
-            self.failure = None
+            # The targets may be others by now.
+            if not self._changed.is_set():
+                self.report, self.failure = page, None
 
     def _failing(self, name: str, error: str, now: datetime) -> Failure:
         before = self.failures.get(name)
@@ -201,7 +212,14 @@ class Pages:
         if self.failure is None:
             self.failure = Failure(now, error)
             if self.report is not None:
-                self.report = await asyncio.to_thread(_with_notice, self.report, self.failure)
+                page = await asyncio.to_thread(_with_notice, self.report, self.failure)
+                if not self._changed.is_set():
+                    self.report = page
+
+
+def _store_of(config: TargetConfig) -> dict[str, Any]:
+    """Return the settings by which a target is that of one store and of no other."""
+    return config.model_dump(include={"kind", "database", "databases", "dendrite_config", "media_path"})
 
 
 def _with_notice(page: Page, failure: Failure) -> Page:

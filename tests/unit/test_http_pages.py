@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import re
 import ssl
@@ -151,6 +152,30 @@ async def test_a_computation_that_fails_keeps_the_page_and_says_since_when(
     store.statistics_error = None
     await daemon.clock.advance(601)
     await _until(client, f"{url}/report", lambda _, text: "fails since" not in text)
+    assert await daemon.stop() == 0
+
+
+def _has_drawn(daemon: RunningDaemon, times: int) -> bool:
+    return daemon.stores["other"].drawn >= times
+
+
+async def test_pages_of_a_store_that_a_reload_took_away_are_gone_before_the_next_are_there(
+    daemon: RunningDaemon, client: ClientSession
+) -> None:
+    for name in ("old", "other"):
+        daemon.stores[name].servers = (UsageRow(f"{name}.test", 1, 1),)
+    url = await _start(daemon, old=media(), other=media())
+    await _until(client, f"{url}/report", lambda _, text: "old.test" in text)
+    daemon.stores["other"].let_draw.clear()
+    for number, database in enumerate(("nowhere", "elsewhere")):
+        daemon.configure(http=_LISTEN, other=media(database=f"postgresql://{database}/media"))
+        await daemon.reload()
+        await daemon.until(functools.partial(_has_drawn, daemon, number + 2))
+        assert (await client.get(f"{url}/report")).status == 503
+        assert "old.test" not in await (await client.get(f"{url}/api/v1/usage")).text()
+    # The computation of the store before is of no use, and has ended.
+    assert daemon.stores["other"].drawing_cancelled == 1
+    assert 'target="old"' not in await (await client.get(f"{url}/metrics")).text()
     assert await daemon.stop() == 0
 
 
