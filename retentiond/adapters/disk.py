@@ -9,7 +9,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiofiles.os
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SLOW: Final = 0.002
-"""Seconds for one item, from which on the disk is what is waited for."""
+_SLOW: Final = 0.000_15
+"""Seconds that a thread waits for one item, from which on the disk is what is waited for: ext4 lets an unlink wait, and
+a network each call. Two busy threads wait for the interpreter, for less.
+"""
 
 
 class DiskWorkers:
@@ -32,15 +34,14 @@ class DiskWorkers:
 
     The work that a thread has begun is waited for, also by a cancelled caller: a caller that closes a descriptor
     afterwards must not close it while a thread uses it. Threads hand the interpreter's lock to each other at every call,
-    which costs more than most calls, so a batch is cut into shares only once the disk has shown that it is slow: a
-    network, or a disk that seeks. An OSError that the work did not expect is raised as an
+    which costs more than most calls, so a batch is cut into shares only once the same work has waited for the disk. An OSError that the work did not expect is raised as an
     UnreachableError, so that it is not taken for the database's.
     """
 
     def __init__(self, concurrency: int, clock: Callable[[], float] = monotonic) -> None:
         self._concurrency = concurrency
         self._clock = clock
-        self._slow = False
+        self._slow: set[str] = set()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="disk")
 
     def close(self) -> None:
@@ -59,12 +60,19 @@ class DiskWorkers:
         """
         if not items:
             return []
-        size = max(1, -(-len(items) // (self._concurrency if self._slow else 1)))
+        kind = getattr(work, "__qualname__", "")
+        size = -(-len(items) // (self._concurrency if kind in self._slow else 1))
         shares = [items[start : start + size] for start in range(0, len(items), size)]
-        began = self._clock()
-        results = await self._all([partial(work, share) for share in shares])
-        self._slow = (self._clock() - began) / size > _SLOW
-        return [result for share in results for result in share]
+        results = await self._all([partial(self._timed, work, share) for share in shares])
+        # Shares wait for each other as well.
+        waited = sum(seconds for _, seconds in results) / len(items) / len(shares)
+        (self._slow.add if waited > _SLOW else self._slow.discard)(kind)
+        return [result for share, _ in results for result in share]
+
+    def _timed(self, work: Callable[[Sequence[T]], list[R]], share: Sequence[T]) -> tuple[list[R], float]:
+        began, used = self._clock(), thread_time()
+        results = work(share)
+        return results, self._clock() - began - (thread_time() - used)
 
     async def _all(self, pieces: Sequence[Callable[[], R]]) -> list[R]:
         under_way = asyncio.gather(

@@ -27,9 +27,8 @@ def disk() -> Iterator[DiskWorkers]:
 
 @pytest.fixture
 async def slow_disk() -> AsyncIterator[DiskWorkers]:
-    """Workers whose first item took seconds, by a clock that only goes on when it is asked."""
+    """Workers that wait a second for each share, by a clock that only goes on when it is asked."""
     workers = DiskWorkers(2, clock=count().__next__)
-    await workers.share(list, [0])
     yield workers
     workers.close()
 
@@ -48,6 +47,22 @@ async def test_a_batch_on_a_fast_disk_is_one_piece_of_work() -> None:
     finally:
         still.close()
     assert pieces == [1000, 1000]
+
+
+async def test_only_the_work_that_waits_for_the_disk_is_cut_into_shares(slow_disk: DiskWorkers) -> None:
+    pieces: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        pieces.append(len(items))
+        return list(items)
+
+    await slow_disk.share(list, range(4))
+    for _ in range(2):
+        await slow_disk.share(work, range(4))
+    # A second for 10,000 items is no wait.
+    await slow_disk.share(work, range(10_000))
+    await slow_disk.share(work, range(4))
+    assert sorted(pieces, reverse=True) == [5000, 5000, 4, 4, 2, 2]
 
 
 async def test_results_come_in_the_order_of_the_items(disk: DiskWorkers) -> None:
@@ -88,9 +103,10 @@ async def test_every_share_ends_also_when_another_fails(slow_disk: DiskWorkers) 
         done.extend(items)
         return list(items)
 
+    await slow_disk.share(work, [0])
     with pytest.raises(ValueError, match="1"):
         await slow_disk.share(work, [1, 2, 3, 4])
-    assert done == [3, 4]
+    assert done == [0, 3, 4]
 
 
 async def test_an_error_of_the_disk_is_not_taken_for_one_of_the_database(disk: DiskWorkers) -> None:

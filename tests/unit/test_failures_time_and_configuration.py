@@ -152,7 +152,8 @@ async def test_purges_do_not_starve_the_server_beside_them() -> None:
             at_once += 1
             most = max(most, at_once)
         # Two are let in; a third could only make the count larger.
-        full.wait(timeout=60)
+        if len(items) > 1:
+            full.wait(timeout=60)
         with lock:
             at_once -= 1
         return list(items)
@@ -160,7 +161,7 @@ async def test_purges_do_not_starve_the_server_beside_them() -> None:
     # By this clock the disk is slow, and a batch is shared.
     disk = DiskWorkers(2, clock=count().__next__)
     try:
-        await disk.share(list, [0])
+        await disk.share(work, [0])
         assert await disk.share(work, range(4 * 256)) == list(range(4 * 256))
     finally:
         disk.close()
