@@ -8,14 +8,13 @@ import pytest
 
 from retentiond.targets.chat_database.clickhouse.cluster import _shards
 from retentiond.targets.chat_database.clickhouse.mutation import Mutation, ShardTally
-from retentiond.targets.chat_database.clickhouse.servers import (
-    Node,
-    Spread,
+from retentiond.targets.chat_database.clickhouse.placement import (
+    DistributedTable,
     best_cluster,
     lacking,
-    read_clusters,
-    read_spread,
+    read_distributed,
 )
+from retentiond.targets.chat_database.clickhouse.servers import Node, read_clusters
 
 
 def row(cluster: str, shard: int, host: str, port: int = 9000) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def test_the_line_to_write_names_the_macros_cluster_or_the_largest_with_the_fewe
 
 
 @pytest.mark.parametrize(
-    ("engine", "spread"),
+    ("engine", "table"),
     [
         (r"Distributed('main', 'stats', 'thread', rand())", ("main", "stats", "thread")),
         (r"Distributed(main, stats, thread) SETTINGS x = 1", ("main", "stats", "thread")),
@@ -64,9 +63,9 @@ def test_the_line_to_write_names_the_macros_cluster_or_the_largest_with_the_fewe
     ],
 )
 def test_the_engine_of_a_distributed_table_is_read_in_each_spelling(
-    engine: str, spread: tuple[str, str, str]
+    engine: str, table: tuple[str, str, str]
 ) -> None:
-    assert read_spread("own.every", engine, {"cluster": "real"}) == Spread("own.every", *spread)
+    assert read_distributed("own.every", engine, {"cluster": "real"}) == DistributedTable("own.every", *table)
 
 
 def replica(number: int, path: str, total: int) -> dict[str, Any]:

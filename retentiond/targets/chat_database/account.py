@@ -85,9 +85,9 @@ class AccountPurge:
             await survey.count_rows(self.report)
 
     @property
-    def going(self) -> int:
+    def affected(self) -> int:
         """The number of chats, and of rows without a chat, to delete."""
-        return sum(survey.going for survey in (self.chats, *self.others))
+        return sum(survey.affected for survey in (self.chats, *self.others))
 
 
 def check_request(context: ChatContext, request: PurgeRequest, now: datetime) -> None:

@@ -78,7 +78,7 @@ class Batch:
         # A concurrent batch may change it; this batch keeps to one of the two ways.
         self._counts = tree.counts_deletions
         self._removed = Removed()
-        self._gone: dict[Reference, list[Any]] = {}
+        self._deleted_keys: dict[Reference, list[Any]] = {}
         self.at: str | None = None
         """The table that rows are deleted from, or were last."""
 
@@ -142,7 +142,7 @@ class Batch:
             return await self._execute(tree.of_entity("delete", entity, keep_files=keep_files), keys)
         rows = await self._fetch(tree.of_entity("delete_returning", entity, keep_files=keep_files), keys)
         for one in awaited:
-            self._gone.setdefault(one, []).extend(row["key"] for row in rows)
+            self._deleted_keys.setdefault(one, []).extend(row["key"] for row in rows)
         return len(rows)
 
     def _count(self, entity: str, seen: int, deleted: int) -> None:
@@ -167,7 +167,7 @@ class Batch:
         self._count(name, len(unused), deleted)
         for reference in self._tree.unguarded:
             if reference.parent == name:
-                self._gone[reference] = unused
+                self._deleted_keys[reference] = unused
 
     async def _check_triggers(self) -> None:
         """Raise ChangedError if a trigger or a rule was added since the tables were read; the next try counts its rows.
@@ -190,7 +190,7 @@ class Batch:
         so wait for all writers, keep others from the table for this one check, and commit after it.
         """
         for reference in self._tree.unguarded:
-            keys = self._gone.get(reference)
+            keys = self._deleted_keys.get(reference)
             if not keys:
                 continue
             # All others wait behind this lock.

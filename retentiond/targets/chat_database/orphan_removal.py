@@ -87,14 +87,14 @@ class OrphanRemoval(Batches):
 
     async def _delete(self, page: Sequence[Any], delete: Delete, report: PurgeReport) -> None:
         """Delete a page; one that is refused is halved until each refused row is alone."""
-        parts, refused, went = [page], 0, False
+        parts, refused, deleted_some = [page], 0, False
         while parts:
             part = parts.pop()
             if part is not page and await self._is_stopped(report):
                 return
             error = await self._try(part, delete, report)
             if error is None:
-                refused, went = 0, True
+                refused, deleted_some = 0, True
                 continue
             refused += 1
             if len(part) > 1 and may_be_of_single_rows(error) and refused < _MOST_REFUSED:
@@ -102,7 +102,7 @@ class OrphanRemoval(Batches):
                 parts += [part[middle:], part[:middle]]
             else:
                 await self._fail(part, error, report)
-        self._failures = 0 if went else self._failures + 1
+        self._failures = 0 if deleted_some else self._failures + 1
 
     async def _try(self, page: Sequence[Any], delete: Delete, report: PurgeReport) -> Exception | None:
         """Delete a page in as many transactions as its rows need; return the error that refused it."""

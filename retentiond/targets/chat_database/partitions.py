@@ -144,14 +144,14 @@ class Emptying:
                 raise ChangedError(f"{reference.child} has a new row of a chat that is being deleted")
 
     def _left(self, reference: Reference) -> str:
-        gone = (
+        deleted_keys = (
             _MEMBERS
             if reference.parent == self._tree.top
             else f"IN (SELECT key FROM {_shared_keys(reference.parent)})"
         )
         table, name = self._tree.table(reference.child), column("r", reference.column)
         own = of_entity("r", self._tree.layout.entities[reference.child])
-        words = " AND ".join(filter(None, (f"{name} {gone}", own)))
+        words = " AND ".join(filter(None, (f"{name} {deleted_keys}", own)))
         return f"SELECT EXISTS (SELECT FROM {table} r WHERE {words})"
 
     def _count(self, entity: str, seen: int, deleted: int) -> None:

@@ -128,7 +128,7 @@ class Removal(Batches):
         """Delete a batch, or two at once. A refused batch is halved repeatedly until each refused row is alone."""
         alone = [page] if len(page) <= self._size.chats else await self._delete_two(survey, page, report)
         parts, left = [(part, TRIES) for part in alone], list[tuple["Page", _Refused]]()
-        went = len(page) > sum(map(len, alone))
+        deleted_some = len(page) > sum(map(len, alone))
         while parts:
             part, tries = parts.pop()
             # The throttle let the first one through already; a stop leaves the rest for the next purge.
@@ -138,7 +138,7 @@ class Removal(Batches):
             if report.state == "interrupted":
                 return
             if refused is None:
-                went, self._alone = True, 0
+                deleted_some, self._alone = True, 0
             elif not may_be_of_single_rows(refused.error):
                 # Each part would fail in the same way.
                 left.append(([row for one in (part, *(one for one, _ in parts)) for row in one], refused))
@@ -146,17 +146,17 @@ class Removal(Batches):
             elif len(part) == 1:
                 self._alone += 1
                 await self._fail(survey, part, report, refused)
-            elif went or self._alone < MOST_ALONE:
+            elif deleted_some or self._alone < MOST_ALONE:
                 middle = len(part) // 2
                 parts += [(part[middle:], AGAIN), (part[:middle], AGAIN)]
             else:
                 left.append((part, refused))
-            if went and not parts:
+            if deleted_some and not parts:
                 # Some rows could be deleted, so others among the rest may be, too.
                 parts, left = [(one, AGAIN) for one, _ in left], []
         for part, refused in left:
             await self._fail(survey, part, report, refused)
-        self._failures = 0 if went else self._failures + 1
+        self._failures = 0 if deleted_some else self._failures + 1
         self._options.progress.advance(len(page))
 
     async def _delete_two(self, survey: Survey, page: Page, report: PurgeReport) -> list[Page]:

@@ -119,7 +119,7 @@ class ChatSteps:
                 refused = refused or judge_limits(purge, first=self._first)
         if not self._by_hand and not self._erases:
             await self._note_backlog()
-        self._options.progress.stage("remove", sum(purge.going for purge in self.purges))
+        self._options.progress.stage("remove", sum(purge.affected for purge in self.purges))
         return refused
 
     async def _note_backlog(self) -> None:

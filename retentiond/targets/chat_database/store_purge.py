@@ -214,7 +214,7 @@ class _Deletion(Generic[Q]):
         self._tally = tally
         self._portions = engine.portions()
         self._left = 0
-        self._broken_off = False
+        self._interrupted = False
         self._error: str | None = None
         self._refused: Refusal | None = None
 
@@ -225,7 +225,7 @@ class _Deletion(Generic[Q]):
             try:
                 await self._delete_or_fail()
             except StoppedError:
-                self._break_off(_STOPPED)
+                self._interrupt(_STOPPED)
             known = self._error is not None or self._refused is not None
             try:
                 remarks = await self._engine.remarks(self._portions, planned=False)
@@ -234,9 +234,9 @@ class _Deletion(Generic[Q]):
                 if not known:
                     raise
         except StoppedError:
-            self._break_off(_STOPPED)
+            self._interrupt(_STOPPED)
         except UnreachableError as lost:
-            self._break_off(str(lost))
+            self._interrupt(str(lost))
         except StoreError as no:
             self._fail(no.in_words)
         return await self._report(tuple(remarks), self._engine.missing())
@@ -244,9 +244,9 @@ class _Deletion(Generic[Q]):
     def _fail(self, reason: str) -> None:
         self._error = reason if self._error is None else f"{self._error}; {reason}"
 
-    def _break_off(self, reason: str) -> None:
+    def _interrupt(self, reason: str) -> None:
         self._fail(reason)
-        self._broken_off = True
+        self._interrupted = True
 
     async def _delete_or_fail(self) -> None:
         try:
@@ -313,13 +313,13 @@ class _Deletion(Generic[Q]):
     async def _report(self, remarks: tuple[str, ...], missing: str | None) -> StoreReport:
         """Report the deleted and remaining rows; with `at_least` if the end of a step is not known."""
         tally, by_difference = self._tally, not self._engine.reports_deleted
-        at_least = tally.at_least or tally.under_way or (self._broken_off and by_difference)
-        if self._error is not None and at_least and (self._broken_off or not by_difference):
+        at_least = tally.at_least or tally.under_way or (self._interrupted and by_difference)
+        if self._error is not None and at_least and (self._interrupted or not by_difference):
             reason = self._error.removesuffix(f"; {_GOES_ON}")
             self._error = (
                 f"{reason}; more {self._engine.noun} may have been deleted than were counted: {_GOES_ON}"
             )
-        if not self._broken_off and self._refused is None:
+        if not self._interrupted and self._refused is None:
             if self._error is None and self._left:
                 self._fail(
                     f"{self._left} {self._engine.noun} are left, or were added meanwhile; run it again"
@@ -340,7 +340,7 @@ class _Deletion(Generic[Q]):
         )
 
     def _ending(self, missing: str | None) -> tuple[PassState, Refusal | None]:
-        if self._broken_off or (missing is not None and self._refused is None):
+        if self._interrupted or (missing is not None and self._refused is None):
             return "interrupted", self._refused or self._engine.refusal()
         if self._refused is not None:
             return "refused", self._refused

@@ -52,7 +52,7 @@ class Survey:
         return self.verdicts["due"]
 
     @property
-    def going(self) -> int:
+    def affected(self) -> int:
         """The number of top rows that lose rows, wholly or in part."""
         return self.due + self.verdicts["has_file_messages"]
 

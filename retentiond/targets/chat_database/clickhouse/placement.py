@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.errors import Refusal, StoreLimit, UnreachableError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.clickhouse.connection import ServerError
-from retentiond.targets.chat_database.clickhouse.servers import (
-    Answer,
-    Clusters,
-    Identity,
-    Node,
-    Spread,
-    best_cluster,
-    expand,
-    lacking,
-    read_clusters,
-    read_spread,
-)
+from retentiond.targets.chat_database.clickhouse.servers import Clusters, Node, expand, read_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +22,37 @@ if TYPE_CHECKING:
 _MOST_CLUSTERS: Final = 64
 _MOST_NAMED: Final = 5
 _UNKNOWN_FUNCTION: Final = 46
+_ARGUMENT: Final = re.compile(r"'((?:[^'\\]|\\.)*)'|([A-Za-z_][A-Za-z0-9_.-]*)")
+_ESCAPED: Final = re.compile(r"\\(.)")
+_CLUSTER_TABLE: Final = 3
+"""The number of arguments of a Distributed table that name a cluster, a database and a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The identity of a server: a host may have several addresses, and a fresh server lists some of its own."""
+
+    host: str
+    port: int
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of a server of a cluster: its identity, and whether it has the table."""
+
+    identity: Identity
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DistributedTable:
+    """A Distributed table: its own name, and the cluster and the table that it reads from."""
+
+    name: str
+    cluster: str
+    database: str
+    table: str
 
 
 class Placement:
@@ -51,20 +73,20 @@ class Placement:
         """
         self._clusters = read_clusters(await self._rows("clusters"))
         self._macros = {row["macro"]: row["substitution"] for row in await self._rows("macros")}
-        spreads = await self._spreads()
+        tables = await self._distributed_tables()
         replicas = await self._rows("replica")
         total = max((int(row["total_replicas"]) for row in replicas), default=1)
         if self._config.cluster is not None:
-            return self._too_small(expand(self._config.cluster, self._macros), spreads, total)
+            return self._too_small(expand(self._config.cluster, self._macros), tables, total)
         alone = all(len(nodes) == 1 and nodes[0].local for nodes in self._clusters.values())
         if not alone or self._servers.several:
             self._me = await self._identity(self._servers)
-        for spread in spreads:
-            if spread.cluster not in self._clusters:
-                return _undefined(spread)
-            if await self._reaches_others(spread.cluster):
-                value = f"the Distributed table {spread.name} has rows of it on other servers"
-                return _refusal(value, _line(spread.cluster))
+        for table in tables:
+            if table.cluster not in self._clusters:
+                return _undefined(table)
+            if await self._reaches_others(table.cluster):
+                value = f"the Distributed table {table.name} has rows of it on other servers"
+                return _refusal(value, _line(table.cluster))
         if total > 1:
             return self._replicated(total)
         return await self._held_elsewhere() or await self._other_urls()
@@ -76,20 +98,20 @@ class Placement:
                 "the URL that answers is another server than the first one; start the first one, or set `cluster`"
             )
 
-    def _too_small(self, cluster: str, spreads: Sequence[Spread], total: int) -> Refusal | None:
+    def _too_small(self, cluster: str, tables: Sequence[DistributedTable], total: int) -> Refusal | None:
         """Return the refusal if the configured cluster lacks a server of the table."""
         if cluster not in self._clusters:
             known = ", ".join(map(printable, sorted(self._clusters)[:_MOST_NAMED])) or "none"
             return _refusal(
                 f"no cluster {cluster}", f"set `cluster` to one of system.clusters; there are: {known}"
             )
-        for spread in spreads:
-            if spread.cluster not in self._clusters:
-                return _undefined(spread)
-            missing = lacking(self._clusters, cluster, spread.cluster)
+        for table in tables:
+            if table.cluster not in self._clusters:
+                return _undefined(table)
+            missing = lacking(self._clusters, cluster, table.cluster)
             if missing:
-                value = f"the Distributed table {spread.name} has rows of it on {_named(missing)}, too"
-                return _refusal(value, _line(spread.cluster))
+                value = f"the Distributed table {table.name} has rows of it on {_named(missing)}, too"
+                return _refusal(value, _line(table.cluster))
         size = len(self._clusters[cluster])
         if total > size:
             return self._replicated(total, f"{total} replicas, and the cluster {cluster} has {size} of them")
@@ -107,16 +129,16 @@ class Placement:
         )
         return _refusal(value or f"{total} replicas, and no `cluster`", hint)
 
-    async def _spreads(self) -> list[Spread]:
+    async def _distributed_tables(self) -> list[DistributedTable]:
         named = self._relations.parameters()
         found = (
-            read_spread(row["name"], row["engine_full"], self._macros)
+            read_distributed(row["name"], row["engine_full"], self._macros)
             for row in await self._rows("distributed")
         )
         return [
-            spread
-            for spread in found
-            if spread is not None and (spread.database, spread.table) == (named["database"], named["table"])
+            table
+            for table in found
+            if table is not None and (table.database, table.table) == (named["database"], named["table"])
         ]
 
     async def _reaches_others(self, cluster: str) -> bool:
@@ -212,9 +234,9 @@ def _refusal(value: str, hint: str) -> Refusal:
     return Refusal(StoreLimit("clickhouse_cluster"), printable(value, 300), None, hint)
 
 
-def _undefined(spread: Spread) -> Refusal:
+def _undefined(table: DistributedTable) -> Refusal:
     value = (
-        f"the Distributed table {spread.name} reads it on the cluster {spread.cluster}, which is not defined"
+        f"the Distributed table {table.name} reads it on the cluster {table.cluster}, which is not defined"
     )
     return _refusal(value, "define that cluster again (`remote_servers`), or drop that table")
 
@@ -227,3 +249,35 @@ def _named(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     listed = ", ".join(map(printable, names[:_MOST_NAMED]))
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def read_distributed(name: str, engine: str, macros: Mapping[str, str]) -> DistributedTable | None:
+    """Read the engine of a Distributed table: `Distributed('main', 'db', 'table', rand())`; None if it has another form."""
+    _, _, arguments = engine.partition("(")
+    found = [quoted or plain for quoted, plain in _ARGUMENT.findall(arguments)[:_CLUSTER_TABLE]]
+    if len(found) < _CLUSTER_TABLE:
+        return None
+    cluster, database, table = (_ESCAPED.sub(r"\1", argument) for argument in found)
+    return DistributedTable(name, expand(cluster, macros), database or name.partition(".")[0], table)
+
+
+def best_cluster(clusters: Clusters, macros: Mapping[str, str], least: int) -> str | None:
+    """Return the cluster to configure for a table with replicas on `least` servers; None if all are smaller.
+
+    The macro `cluster` of the server comes first, then the cluster with the most servers, then that with the fewest shards:
+    in some clusters each replica is a shard of its own.
+    """
+    fitting = {name: nodes for name, nodes in clusters.items() if len(nodes) >= least}
+    if macros.get("cluster") in fitting:
+        return macros["cluster"]
+
+    def rank(name: str) -> tuple[int, int, str]:
+        return -len(fitting[name]), len({node.shard for node in fitting[name]}), name
+
+    return min(fitting, key=rank, default=None)
+
+
+def lacking(clusters: Clusters, cluster: str, other: str) -> list[str]:
+    """Return the servers of another cluster that a cluster does not have."""
+    there = {(node.host, node.port) for node in clusters.get(cluster, ())}
+    return [node.name for node in clusters.get(other, ()) if (node.host, node.port) not in there]

@@ -14,18 +14,13 @@ from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.clickhouse.connection import PartUnreachableError, Server, open_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from retentiond.config.chat_stores import ClickHouseStore
     from retentiond.engine.target import Stop
 
 
-_ARGUMENT: Final = re.compile(r"'((?:[^'\\]|\\.)*)'|([A-Za-z_][A-Za-z0-9_.-]*)")
-_ESCAPED: Final = re.compile(r"\\(.)")
 _MACRO: Final = re.compile(r"\{(\w+)\}")
-_CLUSTER_TABLE: Final = 3
-"""The number of arguments of a Distributed table that name a cluster, a database and a table."""
-
 T = TypeVar("T")
 _ROUNDS: Final = 2
 """How often each URL is tried before all of them are given up."""
@@ -52,33 +47,6 @@ class Node:
 Clusters = dict[str, tuple[Node, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The identity of a server: a host may have several addresses, and a fresh server lists some of its own."""
-
-    host: str
-    port: int
-    server: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer of a server of a cluster: its identity, and whether it has the table."""
-
-    identity: Identity
-    holds: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A Distributed table: its own name, and the cluster and the table that it reads from."""
-
-    name: str
-    cluster: str
-    database: str
-    table: str
-
-
 def read_clusters(rows: Iterable[Mapping[str, Any]]) -> Clusters:
     """Read rows of `system.clusters`, in order. A server that a cluster lists twice counts once, as in ClickHouse."""
     found: dict[str, dict[tuple[str, int], Node]] = {}
@@ -102,39 +70,6 @@ def _is_loopback(host: str, address: str) -> bool:
 def expand(name: str, macros: Mapping[str, str]) -> str:
     """Replace macros of the server, such as `{cluster}`, by their values; unknown macros stay."""
     return _MACRO.sub(lambda found: macros.get(found[1], found[0]), name)
-
-
-def read_spread(name: str, engine: str, macros: Mapping[str, str]) -> Spread | None:
-    """Read the engine of a Distributed table: `Distributed('main', 'db', 'table', rand())`; None if it has another form."""
-    _, _, arguments = engine.partition("(")
-    found = [quoted or plain for quoted, plain in _ARGUMENT.findall(arguments)[:_CLUSTER_TABLE]]
-    if len(found) < _CLUSTER_TABLE:
-        return None
-    cluster, database, table = (_ESCAPED.sub(r"\1", argument) for argument in found)
-    return Spread(name, expand(cluster, macros), database or name.partition(".")[0], table)
-
-
-def shards_of(nodes: Sequence[Node]) -> int:
-    """Return the number of shards."""
-    return len({node.shard for node in nodes})
-
-
-def best_cluster(clusters: Clusters, macros: Mapping[str, str], least: int) -> str | None:
-    """Return the cluster to configure for a table with replicas on `least` servers; None if all are smaller.
-
-    The macro `cluster` of the server comes first, then the cluster with the most servers, then that with the fewest shards:
-    in some clusters each replica is a shard of its own.
-    """
-    fitting = {name: nodes for name, nodes in clusters.items() if len(nodes) >= least}
-    if macros.get("cluster") in fitting:
-        return macros["cluster"]
-    return min(fitting, key=lambda name: (-len(fitting[name]), shards_of(fitting[name]), name), default=None)
-
-
-def lacking(clusters: Clusters, cluster: str, other: str) -> list[str]:
-    """Return the servers of another cluster that a cluster does not have."""
-    there = {(node.host, node.port) for node in clusters.get(cluster, ())}
-    return [node.name for node in clusters.get(other, ()) if (node.host, node.port) not in there]
 
 
 @asynccontextmanager
