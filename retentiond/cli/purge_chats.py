@@ -222,7 +222,7 @@ class PurgeChats:
         ):
             yield (
                 "Chats with files keep their row and those messages; "
-                f"{session.command('purge-chats … --delete-file-messages')} takes them, too."
+                f"{session.command('purge-chats … --delete-file-messages')} deletes them, too."
             )
 
 

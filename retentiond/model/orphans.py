@@ -13,9 +13,9 @@ OrphanReason = Literal["no_account", "undated", "newer", "hold", "has_file_messa
 """The reason why a requested orphan is kept, the first that applies."""
 ORPHAN_REASONS: Final[dict[OrphanReason, str]] = {
     "no_account": "only the missing chat names the account, or its rows name several accounts",
-    "undated": "no row of the missing chat has a date that can be true",
+    "undated": "no row of the missing chat has a believable date",
     "newer": "a row of the missing chat is not older than the date",
-    "hold": "the chat is on hold, or a hold on the account is not on single chats",
+    "hold": "a hold is on the chat, or on the account, a visitor or days",
     "has_file_messages": "messages with files",
 }
 

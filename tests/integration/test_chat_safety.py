@@ -421,7 +421,7 @@ async def test_rows_that_row_level_security_hides_are_no_reason_to_tear_chats_ap
     finally:
         await chats.connection.execute("DROP OWNED BY retentiond_test_half; DROP ROLE retentiond_test_half")
     assert report.refused is not None
-    assert "row-level security hides rows from this role of chatrate" in str(report.refused.value)
+    assert "row-level security hides rows of chatrate from this role" in str(report.refused.value)
 
 
 async def test_a_large_table_without_the_index_that_batches_need_is_refused_with_the_statement(

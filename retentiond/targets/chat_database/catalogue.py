@@ -215,7 +215,7 @@ def _unknown_key(by_number: Mapping[int, str], row: Record) -> str:
 async def _hidden_rows(connection: Conn, by_number: Mapping[int, str]) -> list[str]:
     rows = await connection.fetch(_SQL["row_security"], list(by_number))
     names = ", ".join(printable(by_number[row["relation"]]) for row in rows)
-    return [f"row-level security hides rows from this role of {names}"] if rows else []
+    return [f"row-level security hides rows of {names} from this role"] if rows else []
 
 
 def _misfit(problems: list[str]) -> RefusedError:

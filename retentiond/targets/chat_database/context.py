@@ -54,8 +54,8 @@ def resolve_chats(config: ChatTarget) -> ChatSettings:
         first = found.setdefault(settings.whereabouts(name, account), name)
         if first != name:
             raise UsageError(
-                f"the accounts `{printable(first)}` and `{printable(name)}` have the same chats, and a purge of one would "
-                "take the other's; give each its own `schema`, or a layout with `account_column`"
+                f"the accounts `{printable(first)}` and `{printable(name)}` have the same chats, and a purge of one "
+                "would delete the other's; give each its own `schema`, or a layout with `account_column`"
             )
     return settings
 

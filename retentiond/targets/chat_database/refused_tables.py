@@ -74,7 +74,7 @@ def _problems(row: Record) -> Iterator[tuple[str, str]]:
         )
     if row["access_method"] in _NO_DELETE:
         yield (
-            f"{name} is stored by the access method {row['access_method']}, which deletes no single rows",
+            f"{name} is stored by the access method {row['access_method']}, which cannot delete single rows",
             "move the table to the access method heap before chats are purged from it",
         )
     if row["pending"]:

@@ -85,7 +85,7 @@ class Placement:
             if table.cluster not in self._clusters:
                 return _undefined(table)
             if await self._reaches_others(table.cluster):
-                value = f"the Distributed table {table.name} has rows of it on other servers"
+                value = f"the Distributed table {table.name} has rows of the table on other servers"
                 return _refusal(value, _line(table.cluster))
         if total > 1:
             return self._replicated(total)
@@ -110,7 +110,7 @@ class Placement:
                 return _undefined(table)
             missing = lacking(self._clusters, cluster, table.cluster)
             if missing:
-                value = f"the Distributed table {table.name} has rows of it on {_named(missing)}, too"
+                value = f"the Distributed table {table.name} has rows of the table on {_named(missing)}, too"
                 return _refusal(value, _line(table.cluster))
         size = len(self._clusters[cluster])
         if total > size:
@@ -235,9 +235,7 @@ def _refusal(value: str, hint: str) -> Refusal:
 
 
 def _undefined(table: DistributedTable) -> Refusal:
-    value = (
-        f"the Distributed table {table.name} reads it on the cluster {table.cluster}, which is not defined"
-    )
+    value = f"the Distributed table {table.name} reads the table on the cluster {table.cluster}, which is not defined"
     return _refusal(value, "define that cluster again (`remote_servers`), or drop that table")
 
 

@@ -270,7 +270,7 @@ def _require_all(answer: Mapping[str, Any], index: str) -> None:
     error = ServerError(said("failure", failures[0].get("failure")), 200)
     _refuse(_of_block(error))
     raise UnreachableError(
-        f"not all indices of {index} say what their fields are: {error}; look at the cluster's health, then run it again"
+        f"not all indices of {index} report their fields: {error}; look at the cluster's health, then run it again"
     )
 
 

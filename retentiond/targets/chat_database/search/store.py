@@ -131,7 +131,8 @@ class Servers:
         first, known = self._cluster
         if known != cluster:
             raise StrangerError(
-                f"the search at {url} is of another cluster than that at {first}; list the servers of one cluster in `url`"
+                f"the search at {url} and the one at {first} belong to different clusters; list the servers of one "
+                "cluster in `url`"
             )
 
 
@@ -179,7 +180,7 @@ class Elasticsearch:
         try:
             return await self._index.overview(accounts)
         except ServerError as error:
-            raise UnreachableError(f"the search refused a question: {error}; see its log") from error
+            raise UnreachableError(f"the search refused a query: {error}; see its log") from error
 
     async def purge(self, purge: StorePurge, progress: Progress) -> StoreReport:
         """Delete, follow each task to its end, and count again until nothing is left."""
