@@ -135,6 +135,8 @@ class Listener:
 
     async def _leave(self, address: Address) -> None:
         listening, accepting = self._listening.pop(address)
+        # A client that connects just now would be handed to the cancelled task, which is an error in the log.
+        asyncio.get_running_loop().remove_reader(listening)
         accepting.cancel()
         await asyncio.wait({accepting})
         if isinstance(address, Path):

@@ -160,6 +160,11 @@ async def test_a_page_in_print_is_light_also_for_a_reader_in_the_dark(browser: P
         await browser.ask("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
         == "#1b2226"
     )
+    # The paper, not the ink alone: a document of a dark scheme has a dark canvas.
+    assert (
+        await browser.ask("getComputedStyle(document.documentElement).getPropertyValue('color-scheme')")
+        == "light"
+    )
     assert await browser.ask("getComputedStyle(document.querySelector('.scroll')).overflow") == "visible"
 
 

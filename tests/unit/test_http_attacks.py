@@ -398,6 +398,19 @@ async def test_a_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_i
     assert path.read_text() == "precious"
 
 
+async def test_a_client_that_connects_while_the_server_leaves_is_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(5):
+        listener = Listener("http", _ROUTES)
+        await listener.adopt(Endpoint((("127.0.0.1", 0),)))
+        await asyncio.sleep(0)
+        with socket.create_connection(("127.0.0.1", listener.ports[0])):
+            # A task of its own: the loop finds the client in the turn in which the server leaves.
+            await asyncio.ensure_future(listener.close())
+    assert not caplog.records
+
+
 async def test_a_file_in_the_place_of_the_socket_stays_when_the_server_leaves(tmp_path: Path) -> None:
     """A connection to it is refused, as one to the socket of a dead process is."""
     path, link = tmp_path / "http.sock", tmp_path / "link.sock"
