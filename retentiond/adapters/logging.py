@@ -12,7 +12,7 @@ import os
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import structlog
 from structlog.processors import TimeStamper, add_log_level
@@ -184,6 +184,10 @@ def configure_logging(
     _route_libraries(threshold)
 
 
+_ABANDONED: Final = "unexpected connection_lost() call"
+"""asyncpg's error of a connection whose making was cancelled, as a pass that begins and a reload do: nothing waits for it."""
+
+
 class _LibraryHandler(logging.Handler):
     """Brings log entries of the standard library's logging (apscheduler, asyncio) into the same output."""
 
@@ -192,6 +196,8 @@ class _LibraryHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):  # arguments that do not fit are the library's mistake
             message = str(record.msg)
+        if _ABANDONED in message:
+            return
         # Only these reach us (see below); a library's own levels are between them.
         level = next(known for known in (50, 40, 30) if record.levelno >= known)
         get_logger().log(
