@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SLOW: Final = 0.000_15
+_SLOW: Final = 0.000_2
 """Seconds that a thread waits for one item, from which on the disk is what is waited for: ext4 lets an unlink wait, and
-a network each call. Two busy threads wait for the interpreter, for less.
+a network each call. Two busy threads wait for the interpreter, for less. Half of it keeps a slow disk slow.
 """
 
 
@@ -66,7 +66,8 @@ class DiskWorkers:
         results = await self._all([partial(self._timed, work, share) for share in shares])
         # Shares wait for each other as well.
         waited = sum(seconds for _, seconds in results) / len(items) / len(shares)
-        (self._slow.add if waited > _SLOW else self._slow.discard)(kind)
+        limit = _SLOW / 2 if kind in self._slow else _SLOW
+        (self._slow.add if waited > limit else self._slow.discard)(kind)
         return [result for share, _ in results for result in share]
 
     def _timed(self, work: Callable[[Sequence[T]], list[R]], share: Sequence[T]) -> tuple[list[R], float]:

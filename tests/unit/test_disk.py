@@ -59,10 +59,10 @@ async def test_only_the_work_that_waits_for_the_disk_is_cut_into_shares(slow_dis
     await slow_disk.share(list, range(4))
     for _ in range(2):
         await slow_disk.share(work, range(4))
-    # A second for 10,000 items is no wait.
-    await slow_disk.share(work, range(10_000))
+    # A second for 20,000 items is no wait.
+    await slow_disk.share(work, range(40_000))
     await slow_disk.share(work, range(4))
-    assert sorted(pieces, reverse=True) == [5000, 5000, 4, 4, 2, 2]
+    assert sorted(pieces, reverse=True) == [20_000, 20_000, 4, 4, 2, 2]
 
 
 async def test_results_come_in_the_order_of_the_items(disk: DiskWorkers) -> None:
