@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from retentiond.demo.postgres import EmbeddedPostgres
 from retentiond.model.errors import UnreachableError
+from retentiond.targets.dendrite_media.passes import ends
 from tests.support.closing_lines import (
     closing_lines,
     receive_closing_lines,
@@ -109,6 +111,12 @@ def noatime(monkeypatch: pytest.MonkeyPatch) -> None:
     """The media directory's mount keeps no access times."""
     flags = os.statvfs_result((4096, 4096, *(10**6,) * 6, os.ST_NOATIME, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: flags)
+
+
+@pytest.fixture(autouse=True)
+def no_wait_for_a_last_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass by hand sweeps at once, and not after dendrite's time-outs of a minute."""
+    monkeypatch.setattr(ends, "LAST_SWEEP_AFTER", timedelta(0))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

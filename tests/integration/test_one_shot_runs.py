@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retentiond.engine.target import PassOptions
-from retentiond.targets.dendrite_media.passes import ends
 from retentiond.targets.dendrite_media.passes.steps import MediaSteps
 from tests.support.media_target import REMOTE, let_pass
 from tests.support.store import COMMON_THUMBNAILS
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 
 THUMBNAILS: dict[str, Any] = {"policies": [REMOTE | {"remove": "thumbnails"}]}
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dendrite's time-outs are not waited for."""
-    monkeypatch.setattr(ends, "LAST_SWEEP_AFTER", timedelta(0))
 
 
 async def once(retention: Retention, **keys: Any) -> PassReport:

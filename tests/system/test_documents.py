@@ -23,7 +23,6 @@ import yaml
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
 from retentiond.demo.chat_show import MadeUpChats, make_chat_tables, make_up_chats
-from retentiond.targets.dendrite_media.passes import ends
 from tests.support.dendrite_admin import ADMIN, RecordedDendrite
 from tests.support.media_target import REMOTE
 from tests.support.store import DendriteStore
@@ -265,11 +264,7 @@ def test_the_chain_of_two_targets_on_one_database_is_exported_once_and_verifies(
 
 
 @pytest.mark.parametrize("command", [command for command in _COMMANDS if not _ELSEWHERE.match(command)])
-def test_a_command_of_the_documents_works(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    # A pass from cron waits for dendrite's uploads.
-    monkeypatch.setattr(ends, "LAST_SWEEP_AFTER", timedelta(0))
+def test_a_command_of_the_documents_works(request: pytest.FixtureRequest, command: str) -> None:
     prompt: Prompt = request.getfixturevalue("after_a_pass" if _LOOKS.search(command) else "prompt")
     before = next((before for pattern, before in _BEFORE if re.search(pattern, command)), ())
     for line in before:

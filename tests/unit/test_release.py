@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.chance import NIGHTLY
 from tools import debian, release
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -141,13 +142,13 @@ def test_a_build_has_the_same_bytes_again_and_the_source_distribution_makes_the_
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # it is set anew, and that is undone
-    outputs = [tmp_path / name for name in ("first", "second")]
+    outputs = [tmp_path / name for name in (("first", "second") if NIGHTLY else ("first",))]
     for output in outputs:
         release.build(copy, output, None, [])
         for path in copy.rglob("*"):
             os.utime(path, (0, 10**9))
-    first, second = ({path.name: path.read_bytes() for path in output.iterdir()} for output in outputs)
-    assert first == second
+    first, *others = ({path.name: path.read_bytes() for path in output.iterdir()} for output in outputs)
+    assert all(other == first for other in others)
     (sdist,), (wheel,) = outputs[0].glob("*.tar.gz"), outputs[0].glob("*.whl")
     with tarfile.open(sdist) as opened:
         opened.extractall(tmp_path / "sdist", filter="data")
