@@ -17,15 +17,18 @@ from retentiond.config.document import Document, read_document
 from retentiond.config.problems import ConfigError, KeyPath
 from retentiond.config.values import check_server_name
 
-Component = Literal["sync_api", "user_api", "room_server"]
-"""A part of dendrite whose tables show which media are in use."""
-Part = Literal["database", "media_path", "server_name", "sync_api", "user_api", "room_server"]
+Component = Literal["sync_api", "user_api", "room_server", "federation_api"]
+"""A part of dendrite that may have a database of its own, beside the media."""
+Part = Literal[
+    "database", "media_path", "server_name", "sync_api", "user_api", "room_server", "federation_api"
+]
 """The values of the file; values that the target sets itself need not be in it."""
 
 COMPONENTS: Final[tuple[Component, ...]] = ("sync_api", "user_api", "room_server")
+"""The parts whose tables show which media are in use."""
 
 # Few policies ask it, and those that do find out whether its tables are there.
-_OPTIONAL: Final[frozenset[Component]] = frozenset({"room_server"})
+_OPTIONAL: Final[frozenset[Component]] = frozenset({"room_server", "federation_api"})
 _CONNECTION: Final = "connection_string"
 _MEDIA_PATH: Final[KeyPath] = ("media_api", "base_path")
 _GLOBAL: Final[KeyPath] = ("global", "database", _CONNECTION)
@@ -34,6 +37,7 @@ _OWN: Final[Mapping[str, KeyPath]] = {
     "sync_api": ("sync_api", "database", _CONNECTION),
     "user_api": ("user_api", "account_database", _CONNECTION),
     "room_server": ("room_server", "database", _CONNECTION),
+    "federation_api": ("federation_api", "database", _CONNECTION),
 }
 # The short form counts only if it is the whole value: a password may contain a dollar sign.
 _VARIABLE: Final = re.compile(
@@ -68,7 +72,7 @@ def read_dendrite_config(path: Path, *, known: AbstractSet[Part] = frozenset()) 
     database = None if "database" in known else reading.database("media_api")
     databases = {
         component: found
-        for component in COMPONENTS
+        for component in (*COMPONENTS, *_OPTIONAL - {*COMPONENTS})
         if component not in known
         and (found := reading.component(component, may_miss="database" in known or component in _OPTIONAL))
         is not None

@@ -78,7 +78,8 @@ def _ours(target: MediaTarget) -> dict[Part, str]:
 def _dendrite(target: MediaTarget, ours: Mapping[Part, str]) -> DendriteConfig:
     if target.dendrite_config is None:
         return DendriteConfig(None, {}, None, ())
-    known: set[Part] = set(ours)
+    # No table of the federation refers to media.
+    known: set[Part] = {"federation_api", *ours}
     if target.media_path is not None:
         known.add("media_path")
     if target.server_name is not None:

@@ -73,6 +73,11 @@ class RoomDatabases(Section):
         description="The database with profiles and account data; the default is the room server's.",
         examples=["postgresql://dendrite@localhost/dendrite_user"],
     )
+    federation_api: Dsn | None = Field(
+        default=None,
+        description="The database with the servers of rooms; the default is the room server's.",
+        examples=["postgresql://dendrite@localhost/dendrite_federation"],
+    )
     media_api: Dsn | None = Field(
         default=None,
         description="The database with the media; the default is the room server's.",

@@ -199,8 +199,11 @@ def days_of(freed: Sequence[Freed], samples: Sequence[Sample]) -> list[Day]:
     return days
 
 
-def plot_days(days: Sequence[Day], today: date, noun: str) -> Plot | None:
-    """Return the bars of deletions by day, up to today: days without a pass are empty."""
+def plot_days(days: Sequence[Day], today: date, noun: str, *, quarantine: bool) -> Plot | None:
+    """Return the bars of deletions by day, up to today: days without a pass are empty.
+
+    Only what went through a quarantine is freed later than it is deleted.
+    """
     if not days:
         return None
     # The clock of the database may be ahead.
@@ -220,8 +223,8 @@ def plot_days(days: Sequence[Day], today: date, noun: str) -> Plot | None:
         )
     taken = values(lambda one: one.taken.bytes)
     items = values(lambda one: one.taken.items)
-    series = [Series("moved to quarantine", "bytes", taken, "bars", items)]
-    if any(one.purged is not None and one.purged != Tally() for one in days):
+    series = [Series("moved to quarantine" if quarantine else "deleted", "bytes", taken, "bars", items)]
+    if quarantine and any(one.purged is not None and one.purged != Tally() for one in days):
         purged = values(lambda one: one.purged.bytes if one.purged else None)
         series.append(Series("freed for good", "bytes", purged))
     return Plot("bars", "Deleted", x, series)

@@ -214,7 +214,7 @@ class TargetView:
             "stored": plot_stored(self._report.samples, "item", self._most_days),
             "free": plot_free(self._report.samples, self._now.date(), self._most_days),
             "ages": plot_ages(self.statistics.curves, "item"),
-            "days": plot_days(self._days, self._now.date(), "item"),
+            "days": plot_days(self._days, self._now.date(), "item", quarantine=self.quarantine is not None),
         }
         return {name: plot for name, plot in plots.items() if plot is not None}
 

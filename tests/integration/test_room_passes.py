@@ -13,7 +13,8 @@ import asyncpg
 
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
-from retentiond.engine.target import AuditOptions, PassOptions
+from retentiond.engine.target import AuditOptions, NullProgress, PassOptions
+from retentiond.model.report import Tally
 from retentiond.targets.dendrite_rooms.purges import due
 from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
 from retentiond.targets.dendrite_rooms.purges.tables import Databases
@@ -278,7 +279,7 @@ async def test_rows_that_are_left_of_purged_rooms_are_found_by_table(
     )
     pools = await asyncpg.create_pool(database, min_size=1, max_size=2)
     try:
-        found = [one async for one in find_left_rows(Databases(pools, pools, pools), "rooms")]
+        found = [one async for one in find_left_rows(Databases(*(pools,) * 4), "rooms")]
     finally:
         await pools.close()
     assert found == [(GONE[0], {"roomserver_events": 1}), (GONE[1], {"syncapi_memberships": 1})]
@@ -317,6 +318,26 @@ async def test_a_pass_names_the_dead_rows_that_a_vacuum_makes_reusable(
     assert "VACUUM (ANALYZE) syncapi_receipts;" in remark
 
 
+async def test_rows_of_a_room_in_a_database_of_the_federations_own_are_counted(
+    postgres: DatabaseServer, rooms: RoomsStore, database: str
+) -> None:
+    elsewhere = await postgres.clone()
+    try:
+        async with (
+            asyncpg.create_pool(database, min_size=1, max_size=1) as own,
+            asyncpg.create_pool(elsewhere, min_size=1, max_size=1) as federation,
+        ):
+            await federation.execute(
+                "CREATE TABLE federationsender_joined_hosts AS SELECT $1 AS room_id FROM generate_series(1, 5)",
+                GONE[0],
+            )
+            number = await own.fetchval("SELECT room_nid FROM roomserver_rooms WHERE room_id = $1", GONE[0])
+            rows = await Databases(own, own, own, federation).count_rows(GONE[0], number)
+        assert rows["federationsender_joined_hosts"] == 5
+    finally:
+        await postgres.drop(elsewhere)
+
+
 async def test_a_sweep_goes_on_with_an_open_purge(
     rooms: RoomsStore,
     dendrite: RecordedDendrite,
@@ -332,6 +353,24 @@ async def test_a_sweep_goes_on_with_an_open_purge(
         await dendrite.restart()
         await dendrite.delivered()
         swept = await target.sweep(everything=False)
+        statistics = await target.statistics(NullProgress())
     assert swept.purged == 1
     assert swept.stopped is not None
     assert swept.stopped.limit == "dendrite_trouble"
+    assert statistics.totals is not None
+    [room] = await rooms.connection.fetch("SELECT bytes FROM retentiond.room_purge")
+    assert statistics.totals.taken == Tally(1, room["bytes"])
+    assert [(day.items, day.bytes) for day in statistics.freed] == [(1, room["bytes"])]
+
+
+async def test_a_purged_room_that_comes_back_is_seen_by_the_daemon_without_a_pass(
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
+) -> None:
+    await room_retention.one_pass()
+    await rooms.add(GONE[0], members={"@new:here.test": "join"})
+    async with room_retention.opened() as target:
+        await target.sweep(everything=True)
+    seen = await rooms.connection.fetch(
+        "SELECT room_id FROM retentiond.room_purge WHERE returned_at IS NOT NULL"
+    )
+    assert [row["room_id"] for row in seen] == [GONE[0]]

@@ -20,6 +20,7 @@ from retentiond.targets.dendrite_rooms.admin_api import AdminAddress, AdminApiEr
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import purge
 from retentiond.targets.dendrite_rooms.purges.purge import Purger, open_purger
+from retentiond.targets.dendrite_rooms.purges.tables import Component
 from retentiond.targets.dendrite_rooms.purges.trouble import accept_trouble, find_stop
 from tests.support.dendrite_admin import ADMIN, GUEST, USER, RecordedDendrite, Step, recorded_dendrite
 from tests.support.rooms_store import RoomsStore
@@ -50,7 +51,7 @@ class Bench:
 
     @asynccontextmanager
     async def purger(self, terms: PurgeTerms = PATIENT) -> AsyncIterator[Purger]:
-        databases = dict.fromkeys(("room_server", "sync_api", "user_api"), self.database)
+        databases = dict.fromkeys(get_args(Component), self.database)
         async with open_purger(
             "rooms", databases, AdminAddress(self.dendrite.url, None, ADMIN), terms
         ) as purger:

@@ -54,9 +54,16 @@ def test_a_components_own_database_comes_before_the_global_one(tmp_path: Path) -
     assert config.database is not None
     assert config.database.get_secret_value() == "dbname=media"
     dsn = "postgresql://dendrite:hunter2@localhost/dendrite?sslmode=disable"
-    assert revealed(config) == {"sync_api": "dbname=sync", "user_api": "dbname=user", "room_server": dsn}
-    rooms = own + "room_server: {database: {connection_string: dbname=rooms}}\n"
-    assert revealed(read(tmp_path, rooms))["room_server"] == "dbname=rooms"
+    components = {
+        "sync_api": "dbname=sync",
+        "user_api": "dbname=user",
+        "room_server": dsn,
+        "federation_api": dsn,
+    }
+    assert revealed(config) == components
+    for component in ("room_server", "federation_api"):
+        one = own + f"{component}: {{database: {{connection_string: dbname=its}}}}\n"
+        assert revealed(read(tmp_path, one))[component] == "dbname=its"
 
 
 def test_the_password_is_in_no_text(tmp_path: Path) -> None:
@@ -96,7 +103,11 @@ def test_beside_a_database_that_the_target_sets_only_other_databases_are_named(t
     assert revealed(read(tmp_path, other, "database")) == {"sync_api": "dbname=sync"}
     own = WHOLE + "  database: {connection_string: dbname=media}\n"
     dsn = "postgresql://dendrite:hunter2@localhost/dendrite?sslmode=disable"
-    assert revealed(read(tmp_path, own, "database", "user_api")) == {"sync_api": dsn, "room_server": dsn}
+    assert revealed(read(tmp_path, own, "database", "user_api")) == {
+        "sync_api": dsn,
+        "room_server": dsn,
+        "federation_api": dsn,
+    }
 
 
 def test_a_relative_base_path_is_answered_with_what_to_set(tmp_path: Path) -> None:

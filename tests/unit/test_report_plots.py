@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retentiond.model.forecast import forecast_full
+from retentiond.model.report import Tally
 from retentiond.model.statistics import AgeCurve, Freed
 from retentiond.report.plots import (
+    Day,
     days_of,
     free_series,
     number_of,
@@ -37,7 +39,7 @@ _TODAY = date(2026, 3, 2)
 
 def test_a_day_without_a_pass_is_a_gap_of_its_own_width() -> None:
     days = [date(2026, 2, 1), date(2026, 2, 2), date(2026, 2, 20)]
-    plot = plot_days(days_of([Freed(day, 1, 10) for day in days], ()), _TODAY, "item")
+    plot = plot_days(days_of([Freed(day, 1, 10) for day in days], ()), _TODAY, "item", quarantine=True)
     assert plot
     assert plot.x == list(range(number_of(days[0]), number_of(_TODAY) + 1))
     shown = [number for number, value in zip(plot.x, plot.series[0].values, strict=True) if value is not None]
@@ -45,15 +47,27 @@ def test_a_day_without_a_pass_is_a_gap_of_its_own_width() -> None:
 
 
 def test_passes_that_stopped_leave_the_end_of_the_axis_empty() -> None:
-    plot = plot_days(days_of([Freed(date(2026, 1, 1), 1, 10)], ()), date(2026, 4, 10), "item")
+    plot = plot_days(
+        days_of([Freed(date(2026, 1, 1), 1, 10)], ()), date(2026, 4, 10), "item", quarantine=True
+    )
     assert plot
     assert (plot.x[0], plot.x[-1]) == (number_of(date(2026, 1, 1)), number_of(date(2026, 4, 10)))
     assert plot.series[0].values[1:] == [None] * 99
 
 
+def test_only_a_target_with_a_quarantine_frees_later_than_it_deletes() -> None:
+    days = [Day(date(2026, 2, 1), Tally(1, 10), Tally(1, 10))]
+    names = {
+        quarantine: [series.label for series in plot.series]
+        for quarantine in (True, False)
+        if (plot := plot_days(days, _TODAY, "item", quarantine=quarantine))
+    }
+    assert names == {True: ["moved to quarantine", "freed for good"], False: ["deleted"]}
+
+
 def test_what_has_no_size_is_shown_by_its_items() -> None:
     chats = [Freed(date(2026, 2, 1), 10, 0), Freed(date(2026, 2, 8), 5, 0)]
-    plot = plot_days(days_of(chats, ()), _TODAY, "item")
+    plot = plot_days(days_of(chats, ()), _TODAY, "item", quarantine=True)
     assert plot
     assert [value for value in plot.series[0].values if value] == [10, 5]
     assert plot.series[0].unit == "item"

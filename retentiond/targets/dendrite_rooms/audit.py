@@ -119,7 +119,7 @@ class _Audit:
         if not await self._home.fetchval(SQL["has_purges"]):
             return
         async with pool(context.settings.databases["sync_api"], "the database of sync", size=1) as sync:
-            databases = Databases(context.pool, sync, context.pool)
+            databases = Databases(context.pool, sync, context.pool, context.pool)
             async for room_id, rows in find_left_rows(databases, context.name):
                 left = {name: count for name, count in rows.items() if name not in {_EVENTS, *AWAITED}}
                 if left:

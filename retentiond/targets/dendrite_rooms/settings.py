@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from retentiond.config.connection import password_of, to_url
 from retentiond.config.dendrite_yaml import DendriteConfig, read_dendrite_config
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from retentiond.config.rooms import RoomTarget
     from retentiond.model.rooms import RoomRules
 
-RoomComponent = Literal["sync_api", "user_api", "media_api"]
+RoomComponent = Literal["sync_api", "user_api", "federation_api", "media_api"]
 """A part of dendrite, beside the room server, whose tables show a room or what it refers to."""
-ROOM_COMPONENTS: Final[tuple[RoomComponent, ...]] = ("sync_api", "user_api", "media_api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,9 @@ def resolve_rooms(target: RoomTarget) -> RoomSettings:
     databases: dict[RoomComponent, str] = {
         "sync_api": ours.get("sync_api") or _url(dendrite.databases.get("sync_api")) or otherwise,
         "user_api": ours.get("user_api") or _url(dendrite.databases.get("user_api")) or otherwise,
+        "federation_api": ours.get("federation_api")
+        or _url(dendrite.databases.get("federation_api"))
+        or otherwise,
         "media_api": media or database,
     }
     taken = {database, *databases.values()} - set(ours.values())
@@ -73,6 +75,7 @@ def _ours(target: RoomTarget) -> dict[Part, str]:
         "room_server": target.database,
         "sync_api": target.databases.sync_api,
         "user_api": target.databases.user_api,
+        "federation_api": target.databases.federation_api,
     }
     return {part: url for part, secret in named.items() if (url := _url(secret)) is not None}
 

@@ -37,6 +37,7 @@ _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _TABLES: Final = {
     "sync_api": "syncapi_output_room_events, syncapi_current_room_state, syncapi_invite_events",
     "user_api": "userapi_profiles, userapi_account_datas",
+    "federation_api": "federationsender_joined_hosts",
     "media_api": "mediaapi_media_repository",
 }
 

@@ -38,7 +38,7 @@ from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
 from retentiond.targets.dendrite_rooms.purges.by_hand import plan_by_hand, purge_by_hand
 from retentiond.targets.dendrite_rooms.purges.due import purger_of, sweep_purges
-from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms
+from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms, note_returned
 from retentiond.targets.dendrite_rooms.purges.trouble import accept
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
@@ -159,7 +159,7 @@ class DendriteRooms(
                 await self._context.ledger.record_end(self._context.pool, report)
 
     async def sweep(self, *, everything: bool) -> SweepReport:
-        """Go on with open purges; once an hour note which rooms are without local members."""
+        """Go on with open purges; with `everything`, once an hour, note which rooms are empty and which came back."""
         with translate_errors("the database"):
             await ensure_tables(self._context.pool)
             if not await self._context.ledger.exists(self._context.pool):
@@ -175,6 +175,7 @@ class DendriteRooms(
     async def _note_seen(self) -> None:
         context = self._context
         await context.make_ledger()
+        await note_returned(context.pool, context.name)
         async with connection_to(context.settings.database) as connection:
             # A first look that is dated too early would make up for no cool-off.
             state = await context.ledger.store(connection)

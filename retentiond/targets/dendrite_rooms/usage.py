@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries, read_only_connection
-from retentiond.ledger.past import read_freed, read_totals
 from retentiond.ledger.samples import has_sample, save_sample
 from retentiond.model.report import PassReport, Tally
 from retentiond.model.rooms import RoomTotals, decide, room_headroom
 from retentiond.model.samples import LARGEST
-from retentiond.model.statistics import AgeCurve, StoreStatistics
+from retentiond.model.statistics import FREED_DAYS, AgeCurve, PassTotals, StoreStatistics
 from retentiond.model.usage import AGES, MOST_ROWS, NOT_KNOWN, OLDER, UsageRow, key_of, with_rest
 from retentiond.targets.dendrite_rooms.context import KIND
 from retentiond.targets.dendrite_rooms.planning import RoomPlan
+from retentiond.targets.dendrite_rooms.purges.purge_table import purged_by_day
 from retentiond.targets.dendrite_rooms.state import read_status
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey
 
@@ -69,6 +69,8 @@ async def collect_statistics(context: RoomContext, progress: Progress) -> StoreS
         )
         stored = RoomTotals(*await planned.survey.totals())
         total = await _total(connection)
+        purged = await purged_by_day(connection, context.name)
+        taken = Tally(sum(day.items for day in purged), sum(day.bytes for day in purged))
         return StoreStatistics(
             context.name,
             KIND,
@@ -76,8 +78,8 @@ async def collect_statistics(context: RoomContext, progress: Progress) -> StoreS
             total,
             curves=tuple(curves.by_policy.values()),
             limits=room_headroom(context.config.limits, planned.due, stored),
-            freed=await read_freed(connection, context.name) if status.ledger else (),
-            totals=await read_totals(connection, context.name) if status.ledger else None,
+            freed=tuple(day for day in purged if day.day > now.date() - timedelta(days=FREED_DAYS)),
+            totals=PassTotals(taken, Tally(), 0) if status.ledger else None,
             kept=last.get("kept", {}).get("by_reason", {}),
             findings={kind: int(tally["items"]) for kind, tally in audit["findings"].items()},
             usage={by: with_rest(await _largest(connection, by, MOST_ROWS, now), total) for by in DIVISIONS},

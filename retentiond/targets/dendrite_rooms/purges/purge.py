@@ -76,15 +76,16 @@ class Swept:
 async def open_purger(
     target: str, databases: Mapping[str, str], address: AdminAddress, terms: PurgeTerms
 ) -> AsyncIterator[Purger]:
-    """Open dendrite's databases (room_server, which has the ledger, sync_api, user_api) and its admin API, and become a claim owner."""
+    """Open dendrite's databases by component (room_server's has the ledger) and its admin API, and become a claim owner."""
     async with (
         pool(databases["room_server"], size=_POOL) as rooms,
         pool(databases["sync_api"], "the database of sync", size=_POOL) as sync,
         pool(databases["user_api"], "the database of users", size=_POOL) as users,
+        pool(databases["federation_api"], "the database of the federation", size=_POOL) as federation,
         open_admin_api(address) as api,
         claimant(databases["room_server"]) as owner,
     ):
-        yield Purger(target, Databases(rooms, sync, users), api, owner, terms)
+        yield Purger(target, Databases(rooms, sync, users, federation), api, owner, terms)
 
 
 class Purger:
@@ -340,8 +341,6 @@ class Purger:
                 swept.open += purge.state != "rows_stay"
                 swept.stay += purge.state == "rows_stay"
         swept.returned = await note_returned(self._ledger, self._target)
-        for room_id in swept.returned:
-            self._log.warning("purged_room_returned", room=room_id)
         return swept
 
     async def _go_on(self, purge: Purge) -> bool:

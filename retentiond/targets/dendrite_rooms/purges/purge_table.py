@@ -21,10 +21,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries, pages
 from retentiond.ledger.records import Record, add_record
 from retentiond.model.errors import LeaseLostError
 from retentiond.model.room_purge import CHANGES
+from retentiond.model.statistics import Freed
 from retentiond.targets.dendrite_rooms.purges.tables import left_rows
 
 if TYPE_CHECKING:
@@ -148,8 +150,11 @@ async def claim(db: Db, purge_id: int, claimant: int, dead: Sequence[int]) -> Pu
 
 
 async def note_returned(db: Db, target: str) -> list[str]:
-    """Note the purged rooms that are there again; return those that were not noted before."""
-    return [row["room_id"] for row in await db.fetch(SQL["note_returned"], target)]
+    """Note the purged rooms that are there again, and log those that were not noted before; return these."""
+    returned = [row["room_id"] for row in await db.fetch(SQL["note_returned"], target)]
+    for room_id in returned:
+        get_logger(target=target).warning("purged_room_returned", room=room_id)
+    return returned
 
 
 async def purged_rooms(db: Db, target: str) -> AsyncIterator[list[tuple[str, int]]]:
@@ -158,6 +163,13 @@ async def purged_rooms(db: Db, target: str) -> AsyncIterator[list[tuple[str, int
     while page := await db.fetch(SQL["purged_page"], after, _PAGE, target):
         yield [(row["room_id"], row["room_nid"]) for row in page]
         after = page[-1]["purge_id"]
+
+
+async def purged_by_day(connection: Conn, target: str) -> tuple[Freed, ...]:
+    """Return the purged rooms and their bytes by day in UTC, whether a pass, a sweep or a purge by hand ended the purge."""
+    if not await connection.fetchval(SQL["is_there"]):
+        return ()
+    return tuple(Freed(*row) for row in await connection.fetch(SQL["purged_by_day"], target))
 
 
 async def kept_rooms(db: Db, target: str, room_id: str | None) -> AsyncIterator[dict[str, Any]]:

@@ -53,6 +53,11 @@ ORDER BY p.purge_id LIMIT $2
 SELECT room_id, state, sent_at FROM retentiond.room_purge
 WHERE target = $1 AND state IN ('sent', 'emptied', 'rows_stay') ORDER BY purge_id LIMIT $2
 
+-- name: purged_by_day
+-- The purged rooms of a target by the day of their end, in UTC: those of passes, of sweeps and by hand.
+SELECT (closed_at AT TIME ZONE 'UTC')::date AS day, pg_catalog.count(*) AS items, pg_catalog.sum(bytes)::bigint AS bytes
+FROM retentiond.room_purge WHERE target = $1 AND state IN ('purged', 'rows_stay') GROUP BY 1 ORDER BY 1
+
 -- name: has_open
 SELECT EXISTS (SELECT FROM retentiond.room_purge WHERE room_id = $1 AND state IN ('sent', 'emptied'))
 

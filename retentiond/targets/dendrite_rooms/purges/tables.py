@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from retentiond.adapters.postgres import named_queries
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn, Db
 
-Component = Literal["room_server", "sync_api", "user_api"]
-"""The database that has the table; those of the federation are in the room server's, or are not counted."""
+Component = Literal["room_server", "sync_api", "user_api", "federation_api"]
+"""The part of dendrite that has the table in its database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ TABLES: Final = (
     RoomTable("roomserver_room_aliases", "room_server"),
     RoomTable("roomserver_published", "room_server"),
     RoomTable("roomserver_reported_events", "room_server", "room_nid", stays=True),
-    RoomTable("federationsender_joined_hosts", "room_server"),
-    RoomTable("federationsender_inbound_peeks", "room_server"),
-    RoomTable("federationsender_outbound_peeks", "room_server"),
+    RoomTable("federationsender_joined_hosts", "federation_api"),
+    RoomTable("federationsender_inbound_peeks", "federation_api"),
+    RoomTable("federationsender_outbound_peeks", "federation_api"),
     RoomTable("syncapi_output_room_events", "sync_api"),
     RoomTable("syncapi_output_room_events_topology", "sync_api"),
     RoomTable("syncapi_current_room_state", "sync_api"),
@@ -73,6 +73,7 @@ class Databases:
     room_server: Db
     sync_api: Db
     user_api: Db
+    federation_api: Db
 
     def of(self, component: Component) -> Db:
         """Return the database of a component."""
@@ -80,13 +81,14 @@ class Databases:
             "room_server": self.room_server,
             "sync_api": self.sync_api,
             "user_api": self.user_api,
+            "federation_api": self.federation_api,
         }
         return databases[component]
 
     async def count_rows(self, room_id: str, room_nid: int) -> dict[str, int]:
         """Count the rows of a room by table; tables without any, or that are missing, are left out."""
         counts: dict[str, int] = {}
-        for component in ("room_server", "sync_api", "user_api"):
+        for component in get_args(Component):
             tables = [table for table in TABLES if table.component == component]
             async with self.of(component).acquire() as connection:
                 for table in await there(connection, tables):
