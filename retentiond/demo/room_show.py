@@ -138,6 +138,9 @@ async def stand_in(connection: Conn) -> AsyncIterator[tuple[str, str]]:
     async def health(_request: web.Request) -> web.Response:
         return web.json_response({"code": 200})
 
+    async def whoami(_request: web.Request) -> web.Response:
+        return web.json_response({"user_id": "@admin:demo.example"})
+
     def is_allowed(request: web.Request) -> bool:
         return request.headers.get("Authorization") == f"Bearer {token}"
 
@@ -156,6 +159,7 @@ async def stand_in(connection: Conn) -> AsyncIterator[tuple[str, str]]:
 
     app = web.Application()
     app.router.add_get("/_dendrite/monitor/health", health)
+    app.router.add_get("/_matrix/client/v3/account/whoami", whoami)
     app.router.add_get("/_dendrite/admin/emptyRooms", empty_rooms)
     app.router.add_post("/_dendrite/admin/purgeRoom/{room}", purge_room)
     runner = web.AppRunner(app, access_log=None)

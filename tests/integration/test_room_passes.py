@@ -13,7 +13,7 @@ import asyncpg
 
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
-from retentiond.engine.target import AuditOptions, NullProgress, PassOptions
+from retentiond.engine.target import AuditOptions, NullProgress, PassOptions, Stop
 from retentiond.model.report import Tally
 from retentiond.targets.dendrite_rooms.purges import due
 from retentiond.targets.dendrite_rooms.purges.left_rows import find_left_rows
@@ -374,3 +374,20 @@ async def test_a_purged_room_that_comes_back_is_seen_by_the_daemon_without_a_pas
         "SELECT room_id FROM retentiond.room_purge WHERE returned_at IS NOT NULL"
     )
     assert [row["room_id"] for row in seen] == [GONE[0]]
+
+
+async def test_dendrite_has_a_pause_after_each_room_that_the_last_look_keeps(
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
+) -> None:
+    class Waits(Stop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waited: list[float] = []
+
+        async def wait(self, seconds: float) -> None:
+            self.waited.append(seconds)
+
+    stop = Waits()
+    async with room_retention.opened(pace={"pause": "10s", "cache": "3650d"}) as target:
+        report = await target.run_pass(PassOptions("once", over_limits=True, stop=stop))
+    assert (report.kept["room_in_cache"], stop.waited) == (3, [1.0, 1.0])

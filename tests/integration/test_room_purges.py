@@ -53,7 +53,7 @@ class Bench:
     async def purger(self, terms: PurgeTerms = PATIENT) -> AsyncIterator[Purger]:
         databases = dict.fromkeys(get_args(Component), self.database)
         async with open_purger(
-            "rooms", databases, AdminAddress(self.dendrite.url, None, ADMIN), terms
+            "rooms", databases, AdminAddress(self.dendrite.url, None, ADMIN), terms, {"here.test"}
         ) as purger:
             yield purger
 

@@ -77,6 +77,26 @@ async def test_no_user_of_another_dendrite_leaves_for_a_purge_by_hand(
     assert not any("evacuate" in path for _, path in dendrite.requests)
 
 
+async def test_no_user_of_another_dendrite_leaves_although_neither_has_an_empty_room(
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
+) -> None:
+    for room in GONE:
+        await rooms.connection.execute(
+            "UPDATE roomserver_membership m SET membership_nid = 3 FROM roomserver_rooms r"
+            " WHERE r.room_nid = m.room_nid AND r.room_id = $1",
+            room,
+        )
+    dendrite.user = "@admin:elsewhere.test"
+    async with room_retention.opened() as target:
+        report = await target.purge_room(STAYS, PassOptions("delete"))
+        check = await target.check()
+    assert report.refused is not None
+    assert report.refused.limit == "another_dendrite"
+    assert "@admin:elsewhere.test" in str(report.refused)
+    assert any("@admin:elsewhere.test" in str(problem) for problem in check.problems)
+    assert not any("evacuate" in path for _, path in dendrite.requests)
+
+
 async def test_users_that_left_are_on_record_even_where_the_answer_was_lost(
     rooms: RoomsStore,
     dendrite: RecordedDendrite,

@@ -97,6 +97,7 @@ class RecordedDendrite:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
+    user: str = "@admin:here.test"
     _port: int = 0
     _connections: set[asyncpg.Connection[asyncpg.Record]] = field(default_factory=set)
     _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
@@ -157,6 +158,8 @@ class RecordedDendrite:
         if denied is not None:
             return denied
         try:
+            if path == "/_matrix/client/v3/account/whoami":
+                return _json(200, user_id=self.user, device_id="admin", is_guest=False)
             if path == "/_dendrite/admin/emptyRooms":
                 return await self._empty_rooms(request)
             for name, act in (("purgeRoom", self._purge), ("evacuateRoom", self._evacuate)):

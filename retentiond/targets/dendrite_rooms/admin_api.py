@@ -72,6 +72,7 @@ if set(NEXT_STEPS) != set(get_args(AdminFailure)):
 
 _ADMIN: Final = "/_dendrite/admin/"
 _HEALTH: Final = "/_dendrite/monitor/health"
+_WHOAMI: Final = "/_matrix/client/v3/account/whoami"
 _LONGEST_LIST: Final = 64 << 20
 _LONGEST_ANSWER: Final = 1 << 20
 _CONNECT_SECONDS: Final = 10.0
@@ -167,6 +168,13 @@ class AdminApi:
         if not isinstance(rooms, list) or not all(map(_is_room, rooms)):
             raise AdminApiError("not_dendrite", "answered with another document than a list of rooms")
         return frozenset(rooms)
+
+    async def user(self) -> str:
+        """Return the ID of the token's user, which ends in the name of the server that answers."""
+        answer = await self._ask("GET", _WHOAMI, _ANSWER_SECONDS, _LONGEST_ANSWER)
+        if answer.status != HTTPStatus.OK or answer.document is None:
+            raise await self._failure(answer, sent=False)
+        return printable(str(answer.document.get("user_id", "")), _LONGEST_TEXT)
 
     async def purge(self, room_id: str, patience: float, within: float = _CONNECT_SECONDS) -> PurgeAnswer:
         """Purge a room, and wait for the answer for at most `patience` seconds; send nothing after `within` seconds.

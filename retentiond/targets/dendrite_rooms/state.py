@@ -20,7 +20,7 @@ from retentiond.targets.dendrite_rooms.context import KIND, SCHEMA, ensure_table
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
 from retentiond.targets.dendrite_rooms.purges.due import address_of
 from retentiond.targets.dendrite_rooms.purges.purge_table import open_purges
-from retentiond.targets.dendrite_rooms.purges.second_look import refuse_another_dendrite
+from retentiond.targets.dendrite_rooms.purges.second_look import ensure_own_dendrite
 from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ async def _check_dendrite(context: RoomContext) -> list[RetentiondError]:
     try:
         async with open_admin_api(address_of(context)) as api:
             await api.check_health()
-            await refuse_another_dendrite(context.pool, await api.empty_rooms())
+            await ensure_own_dendrite(context.pool, api, context.settings.server_names)
     except (AdminApiError, RefusedError) as error:
         problems.append(error)
     return problems

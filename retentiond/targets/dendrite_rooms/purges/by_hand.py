@@ -29,7 +29,6 @@ from retentiond.targets.dendrite_rooms.purges.second_look import (
     count_previous_events,
     is_held,
     look_at_room,
-    refuse_another_dendrite,
     sync_knows,
 )
 
@@ -211,7 +210,7 @@ class _Removal:
     async def _evacuate(self, room_id: str) -> None:
         """Let all local users leave, and see in the database that they did: dendrite says so even where it did not."""
         # On another server its own users would leave.
-        await refuse_another_dendrite(self._context.pool, await self._purger.api.empty_rooms())
+        await self._purger.ensure_own_dendrite()
         before = await self._joined(room_id)
         users: set[str] = set()
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import connection_to
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_rooms.purges.purge import Purger
 
 
+_AFTER_A_LOOK: Final = timedelta(seconds=1)
+"""The pause after a room that the last look kept: dendrite was asked, and changed nothing."""
+
+
 def address_of(context: RoomContext) -> AdminAddress:
     """Return the address of the admin API as configured."""
     api = context.config.admin_api
@@ -50,7 +54,9 @@ async def purger_of(context: RoomContext) -> AsyncIterator[Purger]:
         **{str(one): url for one, url in settings.databases.items()},
     }
     terms = PurgeTerms(cache=config.pace.cache, max_duration=config.limits.max_duration)
-    async with open_purger(context.name, databases, address_of(context), terms) as purger:
+    async with open_purger(
+        context.name, databases, address_of(context), terms, settings.server_names
+    ) as purger:
         yield purger
 
 
@@ -93,10 +99,10 @@ async def _purge_each(
     report: PassReport,
 ) -> bool:
     """Purge one room after the other; return whether all were reached."""
-    pause = False
+    pause = timedelta(0)
     async for room, verdict in survey.due():
         if pause:
-            await options.stop.wait(context.config.pace.pause.total_seconds())
+            await options.stop.wait(pause.total_seconds())
         if options.stop.asked:
             raise StoppedError
         if not context.config.is_open(datetime.now(UTC)):
@@ -110,13 +116,15 @@ async def _purge_each(
             report.reach(1, room.bytes)
             report.kept[judged.reason] += 1
             options.progress.advance(1, 0)
-            pause = False
+            pause = timedelta(0)
             continue
         about = await _about(context, purger, room)
         policy = (judged or verdict).policy
         order = RoomOrder(room.room_id, policy or "", room.bytes, about)
         outcome = await purger.purge_room(order, lease=lease, pass_id=report.pass_id, stop=options.stop)
-        pause = outcome.kind != "kept"
+        pause = context.config.pace.pause
+        if outcome.kind == "kept":
+            pause = min(pause, _AFTER_A_LOOK)
         _count(report, room, order, outcome)
         options.progress.advance(1, room.bytes if outcome.kind == "purged" else 0)
         if outcome.trouble is not None:

@@ -38,10 +38,10 @@ from retentiond.targets.dendrite_rooms.purges.purge_table import (
 )
 from retentiond.targets.dendrite_rooms.purges.second_look import (
     count_previous_events,
+    ensure_own_dendrite,
     is_locked,
     is_there,
     look_at_room,
-    refuse_another_dendrite,
     sync_knows,
 )
 from retentiond.targets.dendrite_rooms.purges.sync_lag import read_lag
@@ -50,6 +50,7 @@ from retentiond.targets.dendrite_rooms.purges.trouble import find_stop, stop_tar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from retentiond.engine.target import Stop
@@ -74,7 +75,11 @@ class Swept:
 
 @asynccontextmanager
 async def open_purger(
-    target: str, databases: Mapping[str, str], address: AdminAddress, terms: PurgeTerms
+    target: str,
+    databases: Mapping[str, str],
+    address: AdminAddress,
+    terms: PurgeTerms,
+    server_names: AbstractSet[str],
 ) -> AsyncIterator[Purger]:
     """Open dendrite's databases by component (room_server's has the ledger) and its admin API, and become a claim owner."""
     async with (
@@ -85,7 +90,7 @@ async def open_purger(
         open_admin_api(address) as api,
         claimant(databases["room_server"]) as owner,
     ):
-        yield Purger(target, Databases(rooms, sync, users, federation), api, owner, terms)
+        yield Purger(target, Databases(rooms, sync, users, federation), api, owner, terms, server_names)
 
 
 class Purger:
@@ -98,6 +103,7 @@ class Purger:
         api: AdminApi,
         owner: ClaimOwner,
         terms: PurgeTerms,
+        server_names: AbstractSet[str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.databases = databases
@@ -106,6 +112,7 @@ class Purger:
         self._ledger = databases.room_server
         self._owner = owner
         self.terms = terms
+        self._server_names = server_names
         self._clock = clock
         self._log = get_logger(target=target)
         self._active: set[int] = set()
@@ -127,6 +134,10 @@ class Purger:
                 )
             )
 
+    async def ensure_own_dendrite(self) -> frozenset[str]:
+        """Return the rooms that dendrite calls empty; raise RefusedError where the API is of another server."""
+        return await ensure_own_dendrite(self._ledger, self.api, self._server_names)
+
     async def purge_room(
         self,
         order: RoomOrder,
@@ -142,9 +153,7 @@ class Purger:
         dendrite cannot be asked, RefusedError where the target is stopped.
         """
         await stop.unless_asked(self.ensure_ready())
-        empty = await stop.unless_asked(self.api.empty_rooms())
-        await refuse_another_dendrite(self._ledger, empty)
-        listed = order.room_id in empty
+        listed = order.room_id in await stop.unless_asked(self.ensure_own_dendrite())
         first = await self._look(order.room_id, watched)
         if first is None:
             return _kept("room_gone")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.targets.dendrite_rooms.admin_api import AdminApi
 
 SQL: Final = named_queries(__package__, "second_look.sql")
 _COMPARED: Final = 1000
@@ -61,11 +62,20 @@ async def is_held(connection: Conn, room_id: str) -> bool:
     return bool(await connection.fetchval(SQL["held"], room_id))
 
 
-async def refuse_another_dendrite(room_server: Db, empty_rooms: AbstractSet[str]) -> None:
-    """Raise RefusedError where most of the rooms that dendrite calls empty are not in this database, or the other way round.
+async def ensure_own_dendrite(
+    room_server: Db, api: AdminApi, server_names: AbstractSet[str]
+) -> frozenset[str]:
+    """Return the rooms that dendrite calls empty; raise RefusedError unless it is the server of this database.
 
-    Two servers may have one room: what the other one calls empty must not be taken for ours.
+    The token's user must be of this server, and most of the rooms that one side calls empty must be so for the other. Two
+    servers may have one room: what the other one calls empty must not be taken for ours, nor may its users leave it.
     """
+    empty_rooms = await api.empty_rooms()
+    user = await api.user()
+    if user.partition(":")[2].lower() not in server_names:
+        raise _another_dendrite(
+            f"the token's user is {user}, and the server is {', '.join(sorted(server_names))}"
+        )
     rooms = sorted(empty_rooms)[:_COMPARED]
     known = int(await room_server.fetchval(SQL["known"], rooms))
     expected = await room_server.fetch(SQL["expected"], _COMPARED)
@@ -75,14 +85,11 @@ async def refuse_another_dendrite(room_server: Db, empty_rooms: AbstractSet[str]
         (known, len(rooms), "rooms that dendrite calls empty are not in the database"),
         (listed, len(expected), "rooms that are empty by the database are not listed by dendrite"),
     ):
-        if fitting * 2 >= count:
-            continue
-        raise RefusedError(
-            Refusal(
-                "another_dendrite",
-                f"{count - fitting} of {count} {found}",
-                0,
-                "nothing was purged; `admin_api` and `database` belong to different servers, or dendrite works on SQLite: correct "
-                "one of them",
-            )
-        )
+        if fitting * 2 < count:
+            raise _another_dendrite(f"{count - fitting} of {count} {found}")
+    return empty_rooms
+
+
+def _another_dendrite(sign: str) -> RefusedError:
+    hint = "`admin_api` and `database` belong to different servers, or dendrite works on SQLite: correct one of them"
+    return RefusedError(Refusal("another_dendrite", sign, 0, f"nothing was purged; {hint}"))
