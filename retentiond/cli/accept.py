@@ -82,8 +82,9 @@ class Accept:
             acceptance = await target.accept(yes=self.yes)
             accepts.append(acceptance.as_json())
             if not (self.as_json or session.options.quiet):
-                session.out.print(_table(acceptance))
-                session.line(*_next_steps(session, acceptance))
+                on_disk = isinstance(target, HasQuarantine)
+                session.out.print(_table(acceptance, on_disk=on_disk))
+                session.line(*_next_steps(session, acceptance, on_disk=on_disk))
             return FAILED if acceptance.failed else 0
 
         try:
@@ -132,7 +133,8 @@ class Forget:
         return FAILED
 
 
-def _table(acceptance: Acceptance) -> Table:
+def _table(acceptance: Acceptance, *, on_disk: bool) -> Table:
+    """Return what ledger and disk know; without `on_disk` the target has no files."""
     table = Table(
         title=Text(f"{acceptance.target}: what is known", style="bold"),
         title_justify="left",
@@ -142,9 +144,12 @@ def _table(acceptance: Acceptance) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     table.add_row("ledger", Text(_known(acceptance.ledger)))
-    table.add_row("disk", Text(_known(acceptance.disk)))
+    if on_disk:
+        table.add_row("disk", Text(_known(acceptance.disk)))
     for refusal in acceptance.refused:
         table.add_row("refused by", Text(printable(refusal.found, _TEXT_LIMIT), style="yellow"))
+    if not on_disk:
+        return table
     table.add_row(
         "on the disk only",
         Text(
@@ -170,8 +175,11 @@ def _known(known: Known) -> str:
     return printable(f"store {known.store}, last pass {known.last_pass}{at}")
 
 
-def _next_steps(session: Session, acceptance: Acceptance) -> Iterator[str]:
+def _next_steps(session: Session, acceptance: Acceptance, *, on_disk: bool) -> Iterator[str]:
     if acceptance.accepted:
+        if not on_disk:
+            yield "Accepted: passes go on."
+            return
         yield (
             f"Accepted: {count_in_words(acceptance.returned, 'content')} given back to rows, {acceptance.taken:,} taken "
             f"into the ledger, {acceptance.lost:,} closed as lost."
@@ -183,6 +191,9 @@ def _next_steps(session: Session, acceptance: Acceptance) -> Iterator[str]:
     yield "Nothing was changed."
     if acceptance.refused or acceptance.unknown or acceptance.gone:
         again = session.command(f"quarantine accept {acceptance.target} --yes")
-        yield f"If disk, database and time are the right ones, accept them: {again}"
+        if on_disk:
+            yield f"If disk, database and time are the right ones, accept them: {again}"
+        else:
+            yield f"If the cause is repaired, and database and time are the right ones, accept them: {again}"
     else:
-        yield "Ledger, disk and clock agree; there is nothing to accept."
+        yield f"{'Ledger, disk and clock' if on_disk else 'Ledger and clock'} agree; there is nothing to accept."

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 
 from retentiond.cli import execute
 from retentiond.cli.environment import Environment
@@ -24,13 +25,14 @@ from tests.support.room_target import RoomRetention, configure_rooms
 from tests.support.rooms_store import GONE, STAYS, RoomsStore
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
-
-    import pytest
 
     from retentiond.model.audit import Finding
     from tests.support.database import DatabaseServer
     from tests.support.dendrite_admin import RecordedDendrite
+
+    Typed = Callable[..., Awaitable[tuple[int, str]]]
 
 
 async def test_a_pass_purges_what_is_due_and_nothing_else(
@@ -137,20 +139,17 @@ async def test_a_room_is_purged_by_hand_after_its_local_users_have_left(
     assert records[-2]["body"]["room"] == STAYS
 
 
-async def test_the_command_and_purge_plans_asks_and_purges(
-    rooms: RoomsStore,
-    dendrite: RecordedDendrite,
-    database: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: replace(PATIENT, quiet=timedelta(seconds=0.1)))
+@pytest.fixture
+def typed(
+    dendrite: RecordedDendrite, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Typed:
+    """Run a command, and return its status and all of its output."""
     # The command runs in a thread beside the server of this test, and signals belong to the main one.
     monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_some: None)
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(configure_rooms(database, dendrite.url)))
 
-    async def typed(*words: str) -> tuple[int, str]:
+    async def run(*words: str) -> tuple[int, str]:
         out, err = io.StringIO(), io.StringIO()
         place = Environment(
             variables={"RETENTIOND_CONFIG": str(config)},
@@ -159,19 +158,37 @@ async def test_the_command_and_purge_plans_asks_and_purges(
             stderr=err,
             open_target=open_target,
         )
-        status = await asyncio.to_thread(execute, ("delete", "--room", STAYS, "--and-purge", *words), place)
+        status = await asyncio.to_thread(execute, words, place)
         return status, out.getvalue() + err.getvalue()
 
-    status, said = await typed()
+    return run
+
+
+async def test_the_command_and_purge_plans_asks_and_purges(
+    rooms: RoomsStore, dendrite: RecordedDendrite, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: replace(PATIENT, quiet=timedelta(seconds=0.1)))
+    delete = ("delete", "--room", STAYS, "--and-purge")
+    status, said = await typed(*delete)
     assert (status, "--yes" in said) == (2, True)
-    status, said = await typed("--dry-run")
+    status, said = await typed(*delete, "--dry-run")
     assert status == 0, said
     assert "@in:here.test" in said
     assert not dendrite.purges
-    status, said = await typed("--yes")
+    status, said = await typed(*delete, "--yes")
     assert status == 0, said
     assert dendrite.purges == {STAYS: 1}
     assert await rooms.rooms() == set(GONE)
+
+
+async def test_an_acceptance_of_trouble_with_dendrite_names_no_files(rooms: RoomsStore, typed: Typed) -> None:
+    await rooms.connection.execute(
+        "INSERT INTO retentiond.room_trouble VALUES ('rooms', 'dendrite_down', '!r:here.test', '', now())"
+    )
+    status, said = await typed("quarantine", "accept", "rooms")
+    assert (status, "dendrite does not answer" in said, "disk" in said) == (0, True, False), said
+    status, said = await typed("quarantine", "accept", "rooms", "--yes")
+    assert (status, "Accepted: passes go on." in said) == (0, True), said
 
 
 async def test_a_hold_stops_a_purge_by_hand_before_any_user_leaves(
