@@ -78,6 +78,25 @@ async def test_trouble_stops_the_target_until_it_is_accepted(
     assert dendrite.purges == dict.fromkeys(GONE, 1)
 
 
+async def test_rows_that_stay_for_good_stop_the_target_once_and_not_again_after_their_acceptance(
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    room_retention: RoomRetention,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A queue in memory ends with dendrite: sync never hears of the purge."""
+    monkeypatch.setattr(due, "PurgeTerms", lambda **_keys: FAST)
+    dendrite.sync = "never"
+    assert (await room_retention.one_pass()).state == "refused"
+    async with room_retention.opened() as target:
+        assert (await target.accept(yes=True)).accepted
+    dendrite.sync = "now"
+    report = await room_retention.one_pass()
+    assert (report.state, report.removed_items) == ("finished", 2), report.refused
+    states = await rooms.connection.fetch("SELECT state FROM retentiond.room_purge ORDER BY purge_id")
+    assert [row["state"] for row in states] == ["rows_stay", "purged", "purged"]
+
+
 async def test_rooms_wait_for_the_hours_of_the_window(
     rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention
 ) -> None:

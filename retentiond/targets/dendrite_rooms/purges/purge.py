@@ -11,7 +11,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import pool
@@ -343,22 +343,24 @@ class Purger:
             )
             if purge is None:
                 swept.open += 1
-            elif await self._go_on(purge):
+                continue
+            state = await self._go_on(purge)
+            if state == "purged":
                 swept.purged += [purge] if purge.state != "rows_stay" else []
-            else:
-                await leave(self._ledger, purge)
-                swept.open += purge.state != "rows_stay"
-                swept.stay += purge.state == "rows_stay"
+                continue
+            await leave(self._ledger, purge)
+            swept.open += state == "open"
+            swept.stay += state == "rows_stay"
         swept.returned = await note_returned(self._ledger, self._target)
         return swept
 
-    async def _go_on(self, purge: Purge) -> bool:
-        """Take one look at a purge; return whether it is purged now."""
+    async def _go_on(self, purge: Purge) -> Literal["open", "purged", "rows_stay"]:
+        """Take one look at a purge; return what it is now."""
         emptied = purge.state != "sent"
         if not emptied:
             if await self._has_room(purge):
                 await self._end_if_undone(purge)
-                return False
+                return "open"
             await change_state(self._ledger, purge, "emptied")
         # Rows of a room that came back are its own.
         returned = await is_there(self._ledger, purge.room_id)
@@ -368,10 +370,10 @@ class Purger:
             self._log.info(
                 "room_purged", room=purge.room_id, rows=sum(purge.rows.values()), left=left_rows(left)
             )
-            return True
-        if purge.state == "emptied":
-            await self._judge_rows(purge)
-        return False
+            return "purged"
+        if purge.state == "rows_stay" or (purge.state == "emptied" and await self._judge_rows(purge)):
+            return "rows_stay"
+        return "open"
 
     async def _end_if_undone(self, purge: Purge) -> None:
         """End a purge whose room is whole, once its request can be under way no more."""
@@ -380,19 +382,25 @@ class Purger:
             await change_state(self._ledger, purge, "undone", reason="interrupted")
             self._log.warning("room_not_purged", room=purge.room_id, reason="interrupted; the room is whole")
 
-    async def _judge_rows(self, purge: Purge) -> None:
-        """Stop the target where rows of sync stay although dendrite runs, and at last report them."""
+    async def _judge_rows(self, purge: Purge) -> bool:
+        """Stop the target where rows of sync stay although dendrite runs; return whether they are reported as staying now.
+
+        That is once an administrator has accepted them, or after a long time.
+        """
         if purge.emptied_ago is None or purge.emptied_ago <= self.terms.patience:
-            return
-        try:
-            await self.api.check_health()
-        except AdminApiError:
-            return  # sync removes them after dendrite's next start
-        await self._stop(purge, "rows_stay")
-        if purge.emptied_ago > self.terms.gives_up:
-            left = await self.databases.count_rows(purge.room_id, purge.room_nid)
-            await change_state(self._ledger, purge, "rows_stay", rows=left)
-            self._log.error("purged_room_rows_stay", room=purge.room_id, left=left_rows(left))
+            return False
+        if not purge.accepted:
+            try:
+                await self.api.check_health()
+            except AdminApiError:
+                return False  # sync removes them after dendrite's next start
+            await self._stop(purge, "rows_stay")
+            if purge.emptied_ago <= self.terms.gives_up:
+                return False
+        left = await self.databases.count_rows(purge.room_id, purge.room_nid)
+        await change_state(self._ledger, purge, "rows_stay", rows=left)
+        self._log.error("purged_room_rows_stay", room=purge.room_id, left=left_rows(left))
+        return True
 
     async def _has_room(self, purge: Purge) -> bool:
         """Return whether the room server still has the room; one that came back has another number."""

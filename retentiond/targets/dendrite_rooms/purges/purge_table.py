@@ -55,6 +55,8 @@ class Purge:
     state: PurgeState = "sent"
     sent_ago: timedelta | None = None
     emptied_ago: timedelta | None = None
+    accepted: bool = False
+    """An administrator knows of its rows that stay."""
 
 
 async def intend(
@@ -146,7 +148,13 @@ async def claim(db: Db, purge_id: int, claimant: int, dead: Sequence[int]) -> Pu
         row["state"],
         row["sent_ago"],
         row["emptied_ago"],
+        row["accepted"],
     )
+
+
+async def accept_rows(connection: Conn, target: str) -> None:
+    """Let the next look end the purges whose rows stay, and report those."""
+    await connection.execute(SQL["accept_rows"], target)
 
 
 async def note_returned(db: Db, target: str) -> list[str]:

@@ -31,8 +31,12 @@ WHERE target = $1 AND state IN ('sent', 'emptied', 'rows_stay') ORDER BY purge_i
 -- Takes a purge that nobody works on, or whose claimant is dead.
 UPDATE retentiond.room_purge SET claimant = $2
 WHERE purge_id = $1 AND (claimant IS NULL OR claimant = ANY ($3::integer[])) AND state IN ('sent', 'emptied', 'rows_stay')
-RETURNING purge_id, room_id, room_nid, policy, state, rows_before,
+RETURNING purge_id, room_id, room_nid, policy, state, rows_before, coalesce(reason = 'accepted', false) AS accepted,
           pg_catalog.clock_timestamp() - sent_at AS sent_ago, pg_catalog.clock_timestamp() - emptied_at AS emptied_ago
+
+-- name: accept_rows
+-- Notes that an administrator knows of the rows that stay: the next look ends such a purge.
+UPDATE retentiond.room_purge SET reason = 'accepted' WHERE target = $1 AND state = 'emptied'
 
 -- name: note_returned
 -- Purged rooms that are there again, since another server or a user brought them back; each is noted once.

@@ -13,6 +13,7 @@ from retentiond.model.acceptance import Acceptance
 from retentiond.model.errors import Refusal
 from retentiond.model.room_purge import TROUBLES
 from retentiond.model.text import printable
+from retentiond.targets.dendrite_rooms.purges.purge_table import accept_rows
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
@@ -73,6 +74,7 @@ async def accept(context: RoomContext, *, yes: bool) -> Acceptance:
     ):
         await lease.check(connection)
         await accept_trouble(connection, context.name)
+        await accept_rows(connection, context.name)
         await save_acceptance(connection, context.ledger, acceptance, last_pass=0)
     acceptance.accepted = True
     return acceptance
