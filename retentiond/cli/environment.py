@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ async def _run_daemon(
     # Only `run` needs the scheduler.
     from retentiond.daemon.run import run_daemon  # noqa: PLC0415
 
+    # The modules stay for as long as the process; each full collection would look at all of them, and hold requests meanwhile.
+    gc.collect()
+    gc.freeze()
     return await run_daemon(config_path, environment, quiet=quiet, debug=debug)
 
 

@@ -155,12 +155,25 @@ def test_status_imports_no_module_of_a_pass_of_the_daemon_or_of_another_kind(unr
 
 def _loaded_by(*words: str) -> set[str]:
     """Return the modules that a command has imported at its end."""
+    return set(_at_the_end_of("*sys.modules", *words).split())
+
+
+def _at_the_end_of(expression: str, *words: str) -> str:
     program = (
-        f"import sys; from retentiond.cli import main; sys.argv[1:] = {list(words)}\n"
-        "try: main()\nexcept SystemExit: pass\nfinally: print(*sys.modules)"
+        f"import gc, sys; from retentiond.cli import main; sys.argv[1:] = {list(words)}\n"
+        f"try: main()\nexcept SystemExit: pass\nfinally: print({expression})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return done.stdout
+
+
+def test_no_collection_of_garbage_looks_at_the_modules_of_the_daemon(tmp_path: Path) -> None:
+    """It would hold all requests for as long."""
+    counts = _at_the_end_of(
+        "gc.get_freeze_count(), len(gc.get_objects())", "--config", str(tmp_path / "missing.yaml"), "run"
+    )
+    frozen, looked_at = map(int, counts.splitlines()[-1].split())
+    assert frozen > 10 * looked_at
 
 
 def test_the_version_is_told(line: CommandLine, capsys: pytest.CaptureFixture[str]) -> None:
