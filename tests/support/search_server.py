@@ -22,10 +22,8 @@ from tests.support.ports import free_port
 
 Product = Literal["opensearch", "elasticsearch"]
 
-on_one_server_by_day = pytest.mark.parametrize(
-    "server", get_args(Product) if NIGHTLY else ["opensearch"], indirect=True
-)
-"""For a test of what other tests show on both: by night it has both, too."""
+on_both_servers = pytest.mark.parametrize("server", get_args(Product), indirect=True)
+"""For a test that has both servers by day, too."""
 
 VERSIONS: dict[Product, str] = {"opensearch": "3.4.0", "elasticsearch": "7.17.29"}
 _JAVA: dict[Product, int] = {"opensearch": 21, "elasticsearch": 11}
@@ -70,6 +68,22 @@ def _java(product: Product) -> Path:
         if version and int(version[1]) >= _JAVA[product]:
             return home
     raise NotToBeHadError(f"there is no Java {_JAVA[product]} or newer")
+
+
+def servers_of_each_test() -> tuple[Product, ...]:
+    """Return the servers of a test that names none: OpenSearch by day, both by night.
+
+    By day it is both, too, where the environment names an Elasticsearch, or where OpenSearch cannot run.
+    """
+    both: tuple[Product, ...] = get_args(Product)
+    if NIGHTLY or os.environ.get("RETENTIOND_TEST_ELASTICSEARCH_URL"):
+        return both
+    if not os.environ.get("RETENTIOND_TEST_OPENSEARCH_URL"):
+        try:
+            _java("opensearch")
+        except NotToBeHadError:
+            return both
+    return ("opensearch",)
 
 
 def _cache() -> Path:

@@ -6,19 +6,19 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.closing_lines import not_run
 from tests.support.search_index import INDEX, Chats
-from tests.support.search_server import NotToBeHadError, Product, SearchServer
+from tests.support.search_server import NotToBeHadError, Product, SearchServer, servers_of_each_test
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
-@pytest.fixture(scope="session", params=get_args(Product))
+@pytest.fixture(scope="session", params=servers_of_each_test())
 def server(request: pytest.FixtureRequest) -> Iterator[SearchServer | str]:
     """The server of these tests, one product after the other; the URL where one is named, which nobody kills."""
     product: Product = request.param

@@ -13,6 +13,7 @@ from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.search.store import Elasticsearch
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore
+from tests.support.search_server import on_both_servers
 from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ async def die(_store: Elasticsearch, _purge: StorePurge, _progress: Progress) ->
     raise DiedError
 
 
+@on_both_servers
 @pytest.mark.parametrize("way", ["by hand, after a death between the stores", "by schedule"])
 async def test_one_purge_takes_a_chat_from_every_store_and_leaves_those_that_stay_in_every_store(
     chats: Chats,

@@ -12,7 +12,7 @@ from retentiond.model.check import AccountRows
 from retentiond.targets.chat_database.search import portions
 from retentiond.targets.chat_database.store import NIL_UUID
 from tests.support.search_index import INDEX, Watching
-from tests.support.search_server import on_one_server_by_day
+from tests.support.search_server import on_both_servers
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Chats as Known
 from tests.support.store_purge import Purge
@@ -50,6 +50,7 @@ async def test_a_dry_run_counts_and_changes_nothing(chats: Chats) -> None:
 
 
 @pytest.mark.parametrize("mapping", [{"type": "date"}, {"type": "date_nanos"}])
+@on_both_servers
 async def test_the_boundary_is_exact_to_the_millisecond(chats: Chats, mapping: dict[str, Any]) -> None:
     await chats.make(created=mapping)
     await chats.add(first=CUTOFF - timedelta(milliseconds=2), count=5, every=timedelta(milliseconds=1))
@@ -91,6 +92,7 @@ async def test_a_field_with_a_format_of_its_own_has_the_same_boundary(chats: Cha
     assert (await chats.purge()).rows == 1
 
 
+@on_both_servers
 async def test_a_document_of_two_dates_goes_only_when_both_are_old_and_one_without_a_date_never(
     chats: Chats,
 ) -> None:
@@ -115,7 +117,6 @@ async def test_chats_that_stay_are_left_out_and_documents_that_say_of_none_stay_
     assert (report.state, report.rows) == ("finished", 3)
 
 
-@on_one_server_by_day
 @pytest.mark.parametrize(
     ("kind", "no_chat", "chat"),
     [("long", [0], 7), ("keyword", ["", "0", NIL_UUID, NIL_UUID.replace("-", "")], "chat-7")],
@@ -205,7 +206,6 @@ async def test_documents_of_chats_that_keep_only_messages_with_files_are_counted
         )
 
 
-@on_one_server_by_day
 @pytest.mark.parametrize(
     ("kind", "text", "note", "file"), [("integer", 2, 10, 13), ("keyword", "operator", "note", "file")]
 )

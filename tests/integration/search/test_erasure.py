@@ -13,7 +13,6 @@ from retentiond.engine.target import Erasure, PassOptions
 from retentiond.targets.chat_database.search.store import Elasticsearch
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import OLD, ChatStore
-from tests.support.search_server import on_one_server_by_day
 from tests.support.secondary import DiedError
 from tests.support.stats_table import Stats
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # The first to ask for a server waits for its start.
-pytestmark = [pytest.mark.timeout(300), on_one_server_by_day]
+pytestmark = pytest.mark.timeout(300)
 VISITOR = 4711
 OTHER = 77
 RECENT = datetime.now(UTC) - timedelta(days=30)

@@ -11,7 +11,6 @@ from retentiond.model.errors import UnreachableError
 from retentiond.targets.chat_database.search.index import Index
 from retentiond.targets.chat_database.search.store import open_search
 from tests.support.search_index import INDEX
-from tests.support.search_server import on_one_server_by_day
 from tests.support.stats_table import CUTOFF
 from tests.support.store_purge import Chats as Known
 from tests.support.store_purge import Purge
@@ -185,7 +184,6 @@ async def test_a_cluster_that_forbids_the_look_for_a_second_account_is_told_so(c
         await chats.ask("PUT", "/_cluster/settings", {"transient": {"search.allow_expensive_queries": None}})
 
 
-@on_one_server_by_day
 @pytest.mark.parametrize("block", ["write", "read_only", "read_only_allow_delete"])
 async def test_an_index_that_a_policy_or_a_full_disk_made_read_only_is_named_and_the_others_are_purged(
     chats: Chats, block: str
