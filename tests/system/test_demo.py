@@ -94,12 +94,30 @@ def test_the_smallest_demo_shows_each_case_too_and_keeps_it_in_an_empty_director
     assert (kept / "database.sql").exists()
 
 
-def test_the_demo_tells_its_story_to_people(temporary: Path) -> None:
-    done = _demo(temporary)
+def test_the_demo_prints_text_for_people_and_its_kept_files_can_be_used(
+    temporary: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    done = _demo(temporary, "--keep", str(kept))
     assert done.returncode == 0, done.stderr
     for words in ("retentiond plan", "Moved to quarantine", "1 row back", "What became of it, and why"):
         assert words in done.stdout
     assert "\x1b" not in done.stdout
+    dumped = (kept / "database.sql").read_text()
+    assert "mediaapi_media_repository" in dumped
+    config = yaml.safe_load((kept / "config.yaml").read_text())
+    assert config["targets"]["media"]["media_path"] == str(kept / "media")
+    checked = subprocess.run(
+        [sys.executable, "-m", "retentiond", "--config", str(kept / "config.yaml"), "check-config"],
+        env=os.environ | {"DEMO_DATABASE": "postgresql://localhost/demo"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    again = _demo(temporary, "--keep", str(kept))
+    assert again.returncode == 2
+    assert "name a new directory" in again.stderr
 
 
 def test_no_log_line_of_the_demo_breaks_a_bar_on_a_terminal(temporary: Path) -> None:
@@ -126,27 +144,6 @@ def test_a_demo_that_is_interrupted_leaves_nothing_behind(temporary: Path) -> No
     process.stdout.close()
     assert process.wait() == 4
     assert list(temporary.iterdir()) == []
-
-
-def test_what_the_demo_keeps_can_be_gone_on_with(temporary: Path, tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    done = _demo(temporary, "--keep", str(kept))
-    assert done.returncode == 0, done.stderr
-    dumped = (kept / "database.sql").read_text()
-    assert "mediaapi_media_repository" in dumped
-    config = yaml.safe_load((kept / "config.yaml").read_text())
-    assert config["targets"]["media"]["media_path"] == str(kept / "media")
-    checked = subprocess.run(
-        [sys.executable, "-m", "retentiond", "--config", str(kept / "config.yaml"), "check-config"],
-        env=os.environ | {"DEMO_DATABASE": "postgresql://localhost/demo"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stderr
-    again = _demo(temporary, "--keep", str(kept))
-    assert again.returncode == 2
-    assert "name a new directory" in again.stderr
 
 
 async def test_a_case_that_did_not_come_out_as_it_should_is_seen(

@@ -82,6 +82,8 @@ def test_an_installation_has_command_and_unit_no_configuration_and_a_second_leav
     assert (units / "retentiond.service.d/store.conf").read_text() == drop_in
     # Who names another store must not believe that it is the service's now.
     config.chmod(0o644)
+    # This run is about the drop-in: the packages are there.
+    (tmp_path / "opt/retentiond/bin/pip").write_text("#!/bin/sh\n")
     other = _install(tmp_path, "matrix", "/srv/other").stderr
     assert "store.conf was there, says otherwise" in other
     assert f"every user can read {config}, which may hold a password: chmod o= {config}" in other
