@@ -116,7 +116,7 @@ async def test_what_waits_for_a_stopped_backend_ends_as_soon_as_the_connections_
                 for wait in waits:
                     wait.cancel()
                 # The pool takes its connection back, and waits for the server's answer to the cancellation.
-                (still,) = (await asyncio.wait(waits, timeout=0.1))[1]
+                (still,) = (await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED))[1]
                 hang_up()
                 await asyncio.wait({still})
             finally:

@@ -224,7 +224,7 @@ def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
         load_config(tmp_path, {})
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_a_named_pipe_is_no_configuration_to_wait_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="is not a plain file"):
