@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.passes import Pace
 from retentiond.engine.target import STOPPED, PassOptions, Selection, Stop
+from retentiond.targets.dendrite_media.passes import ends
 from retentiond.targets.dendrite_media.quarantine import entries as quarantine
 from retentiond.targets.dendrite_media.quarantine import removal
 from retentiond.targets.dendrite_media.quarantine.release import Releaser
@@ -465,6 +466,7 @@ async def test_a_pass_by_hand_sweeps_once_more_after_a_minute_where_no_daemon_wi
         )
 
     monkeypatch.setattr(Stop, "wait", upload_meanwhile)
+    monkeypatch.setattr(ends, "LAST_SWEEP_AFTER", timedelta(minutes=1))
     await store.add(content=b"same")
     async with retention.opened(settle="10m") as target:
         await target.run_pass(PassOptions("once"))

@@ -234,8 +234,8 @@ class Chance:
 
     def make_spaces(self) -> None:
         names = list(self.rooms)
-        for _ in range(8):
-            space, child = self.rng.choice(names), self.rng.choice(names)
+        # A space has one entry for a room.
+        for space, child in {(self.rng.choice(names), self.rng.choice(names)): None for _ in range(8)}:
             if self.rooms[child].child or space == child:
                 continue
             via = self.rng.choice(({"via": ["here.test"]}, {}, {"order": "a"}))
