@@ -178,7 +178,7 @@ def _known(known: Known) -> str:
 def _next_steps(session: Session, acceptance: Acceptance, *, on_disk: bool) -> Iterator[str]:
     if acceptance.accepted:
         if not on_disk:
-            yield "Accepted: passes go on."
+            yield "Accepted: passes run again."
             return
         yield (
             f"Accepted: {count_in_words(acceptance.returned, 'content')} given back to rows, {acceptance.taken:,} taken "
