@@ -9,10 +9,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-LARGEST_LEAP = 3600.0
-"""Seconds by which the wall clock may move against the time since boot before purges stop."""
-
-
 _UNKNOWN_BOOT = "unknown"
 
 
@@ -23,10 +19,10 @@ class HostClock:
     boot_id: str
     wall_ahead: float
 
-    def leapt_from(self, earlier: HostClock) -> float:
-        """Seconds by which the wall clock moved since `earlier`; 0 across a boot, where they are not comparable."""
-        same_boot = self.boot_id == earlier.boot_id != _UNKNOWN_BOOT
-        return self.wall_ahead - earlier.wall_ahead if same_boot else 0.0
+    @property
+    def known(self) -> bool:
+        """Whether it is known which boot this is: only then a later reading can be compared with it."""
+        return self.boot_id != _UNKNOWN_BOOT
 
 
 def host_name() -> str:

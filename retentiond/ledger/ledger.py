@@ -12,7 +12,7 @@ import asyncpg
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
-from retentiond.ledger.host import HostClock, actor, host_name, process_id
+from retentiond.ledger.host import actor, host_name, process_id
 from retentiond.ledger.migrations import (
     VERSION,
     ledger_version,
@@ -254,15 +254,6 @@ class Ledger:
     async def clear_refusal(self, db: Db, target: str) -> None:
         """Forget why a pass did not begin."""
         await db.execute(SQL["clear_refusal"], target)
-
-    async def clock_leap(self, connection: Conn | Db, now: HostClock) -> float:
-        """Return by how many seconds this machine's wall clock leapt since it was last noted."""
-        row = await connection.fetchrow(SQL["clock_of_boot"], now.boot_id)
-        return now.leapt_from(HostClock(row["boot_id"], row["wall_ahead"])) if row else 0.0
-
-    async def save_clock(self, connection: Conn | Db, now: HostClock) -> None:
-        """Remember this machine's clock."""
-        await connection.execute(SQL["save_clock"], host_name(), now.boot_id, now.wall_ahead)
 
 
 async def refuse_standby(connection: Conn | Db) -> None:

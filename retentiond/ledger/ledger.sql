@@ -82,11 +82,3 @@ WHERE p.pass_id = g.pass_id
 UPDATE retentiond.pass p SET restored_items = p.restored_items + g.items
 FROM (SELECT u.pass_id, count(*) AS items FROM unnest($1::bigint[]) AS u(pass_id) GROUP BY 1) g
 WHERE p.pass_id = g.pass_id
-
--- name: clock_of_boot
-SELECT boot_id, wall_ahead FROM retentiond.host_clock WHERE boot_id = $1
-
--- name: save_clock
-INSERT INTO retentiond.host_clock (host, boot_id, wall_ahead, seen_at) VALUES ($1, $2, $3, clock_timestamp())
-ON CONFLICT (boot_id) DO UPDATE
-SET host = excluded.host, wall_ahead = excluded.wall_ahead, seen_at = excluded.seen_at

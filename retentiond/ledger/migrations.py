@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
 
 SQL: Final = named_queries(__package__, "migrations.sql")
-VERSION: Final = 5
+VERSION: Final = 6
 """The version that `schema.sql` of each package makes. It also covers the quarantine on the disk: version 4 changed no
-table, but programs of version 3 do not find entries on its shelves. Version 5 has daily samples.
+table, but programs of version 3 do not find entries on its shelves. Version 5 has daily samples, version 6 a note
+of the clock for each target.
 """
 
 

@@ -44,13 +44,16 @@ CREATE TABLE retentiond.daemon (
     beat_at timestamptz NOT NULL
 );
 
--- What each machine's wall clock was ahead of its time since boot, to notice when it leaps. A boot is known by its ID: the
--- host's name is another in each new container on the same machine.
+-- By how much each machine's wall clock was ahead of its time since boot, to notice when it leaps; each target has its own
+-- note, since an accepted clock is accepted for one target. A boot is known by its ID: the host's name is another in each
+-- new container on the same machine.
 CREATE TABLE retentiond.host_clock (
-    boot_id text PRIMARY KEY,
+    target text NOT NULL,
+    boot_id text NOT NULL,
     host text NOT NULL,
     wall_ahead double precision NOT NULL,
-    seen_at timestamptz NOT NULL
+    seen_at timestamptz NOT NULL,
+    PRIMARY KEY (target, boot_id)
 );
 
 -- One row a pass; its totals stay when everything else about it is forgotten.

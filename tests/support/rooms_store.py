@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
+from retentiond.ledger.clocks import look_at_clock, save_clock
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -208,7 +210,8 @@ class RoomsStore:
         return count
 
     async def see_empty(self, *, age: timedelta = LONG_AGO) -> None:
-        """Let the ledger have seen all rooms as they are now, so long ago."""
+        """Let the ledger have seen all rooms as they are now, so long ago, on a machine that has run since."""
+        await save_clock(self.connection, await look_at_clock(self.connection, "rooms"))
         await self.connection.execute(
             "INSERT INTO retentiond.room_empty (room_id, room_nid, last_event_nid, first_seen)"
             " SELECT r.room_id, r.room_nid, max(e.event_nid), clock_timestamp() - $1::interval"

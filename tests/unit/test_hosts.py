@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retentiond.config.schema import left_alone_on
-from retentiond.ledger.host import HostClock
 from retentiond.model.errors import UnreachableError
 from tests.support.command_line import CommandLine
 from tests.support.fake_target import FakeTarget
@@ -124,9 +123,3 @@ async def test_a_reload_hands_a_target_over_to_another_host(daemon: RunningDaemo
     await daemon.reload()
     await daemon.until(lambda: daemon.stores["media"].open == 0)
     assert len(daemon.entries("target_left_alone")) == 1
-
-
-@pytest.mark.parametrize(("boot", "leap"), [("a", 7200.0), ("b", 0.0), ("unknown", 0.0)])
-def test_a_clock_leaps_within_a_boot_that_is_known_and_across_none(boot: str, leap: float) -> None:
-    earlier = HostClock("a" if boot == "b" else boot, 1000.0)
-    assert HostClock(boot, 8200.0).leapt_from(earlier) == leap

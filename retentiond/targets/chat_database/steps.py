@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import connection_to, translate_errors
-from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.clocks import ClockLook, check_clocks, look_at_clock, note_clock
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, PassHeader, StoreState
 from retentiond.ledger.past import save_backlog, shrink_backlog
@@ -77,8 +77,8 @@ class ChatSteps:
         context, connection = self._context, self._connection
         state = await context.ledger.store(connection)
         self._first = state.first
-        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
-        await context.ledger.save_clock(connection, read_clock())
+        check_clocks(state, await look_at_clock(connection, context.name))
+        await note_clock(connection, context.name)
         await look_at_each(self.purges, context, connection, self._requests, dry_run=False, now=state.now)
         await self._stores.check_stores(self._requests)
         if self._by_hand:
@@ -251,11 +251,12 @@ class Planner:
         """Return the state of the ledger, if there is one, and check that the clocks agree."""
         ledger = self._context.ledger
         if await ledger.exists(connection):
+            await ledger.check_version(connection)
             state = await ledger.store(connection)
-            check_clocks(state, await ledger.clock_leap(connection, read_clock()), self._context.name)
+            check_clocks(state, await look_at_clock(connection, self._context.name))
         else:
             state = StoreState(NO_STORE, 0, None, await database_clock(connection))
-            check_clocks(state, 0.0, self._context.name)
+            check_clocks(state, ClockLook(self._context.name, read_clock()))
         return state
 
     async def _list(self, connection: Conn, purge: AccountPurge, listen: Callable[[Item], None]) -> None:

@@ -255,9 +255,8 @@ class ChatDatabase(
         acceptance = Acceptance(context.name)
         with translate_errors("the database"):
             if await context.ledger.exists(context.pool):
-                await look_at_ledger(
-                    context.pool, context.ledger, await context.ledger.store(context.pool), acceptance
-                )
+                await context.ledger.check_version(context.pool)
+                await look_at_ledger(context.pool, await context.ledger.store(context.pool), acceptance)
             if yes and acceptance.ledger.store is not None:
                 async with (
                     hold_lease(context.settings.database, "quarantine accept", patience=10.0) as lease,

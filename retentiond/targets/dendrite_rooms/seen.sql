@@ -15,8 +15,17 @@ DELETE FROM retentiond.room_empty s
 WHERE NOT EXISTS (SELECT FROM pg_temp.retentiond_room r
                   WHERE r.room_id = s.room_id AND r.joined = 0 AND r.invites = 0 AND NOT r.state_disagrees)
 
+-- name: put_off_seen
+-- In a gap, whose beginning may be unknown, it is not known how much time has passed: looks before its end count from so
+-- much later.
+UPDATE retentiond.room_empty SET first_seen = first_seen + ($2::timestamptz - greatest($1::timestamptz, first_seen))
+WHERE first_seen < $2
+
 -- name: take_seen
-UPDATE pg_temp.retentiond_room r SET first_seen = s.first_seen
+-- With a gap that no pass has put the looks off by.
+UPDATE pg_temp.retentiond_room r
+SET first_seen = CASE WHEN s.first_seen < $2::timestamptz
+                      THEN s.first_seen + ($2 - greatest($1::timestamptz, s.first_seen)) ELSE s.first_seen END
 FROM retentiond.room_empty s
 WHERE s.room_id = r.room_id AND s.room_nid = r.room_nid AND s.last_event_nid = r.last_event_nid
 

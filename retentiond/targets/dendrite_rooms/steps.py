@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from retentiond.adapters.logging import get_logger
 from retentiond.ledger import past
-from retentiond.ledger.clocks import check_clocks
-from retentiond.ledger.host import read_clock
+from retentiond.ledger.clocks import check_clocks, look_at_clock, note_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.samples import prune_after
 from retentiond.model.errors import RefusedError
 from retentiond.targets.dendrite_rooms.planning import RoomPlan
 from retentiond.targets.dendrite_rooms.purges.due import purge_due_rooms
 from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
+from retentiond.targets.dendrite_rooms.survey import put_off_seen
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -51,8 +51,8 @@ class RoomSteps:
         """Check the clocks, and whether trouble with dendrite has stopped the target."""
         context, connection = self._context, self._connection
         state = await context.ledger.store(connection)
-        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
-        await context.ledger.save_clock(connection, read_clock())
+        check_clocks(state, await look_at_clock(connection, context.name))
+        await note_clock(connection, context.name, put_off_seen)
         stopped = await find_stop(connection, context.name)
         if stopped is not None:
             raise RefusedError(stopped)

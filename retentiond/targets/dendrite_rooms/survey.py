@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from retentiond.adapters.postgres import named_queries, pages, read_only_connection, rows_in_pages
+from retentiond.ledger.clocks import look_at_clock
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.rooms import Room, Verdict, decide
 from retentiond.model.text import sentence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.ledger.clocks import Gap
     from retentiond.targets.dendrite_rooms.context import RoomContext
     from retentiond.targets.dendrite_rooms.settings import RoomComponent
 
@@ -87,7 +89,10 @@ class RoomSurvey:
         """Add what the ledger knows: since when each room was seen so, and holds. Without a ledger there is nothing."""
         known = await ledger_tables(self._connection)
         if known["seen"]:
-            await self._connection.execute(_SEEN_SQL["take_seen"])
+            await self._context.ledger.check_version(self._connection)
+            gap = (await look_at_clock(self._connection, self._context.name)).gap
+            between = (gap.began, gap.ended) if gap is not None else (None, None)
+            await self._connection.execute(_SEEN_SQL["take_seen"], *between)
         if known["holds"]:
             await self._connection.execute(_SEEN_SQL["take_holds"])
 
@@ -166,6 +171,11 @@ def room_of(row: Record) -> Room:
     """Return a row of the temporary table as a room."""
     values: dict[str, Any] = {name: row[name] for name in _FIELDS}
     return Room(**values | {name: tuple(values[name]) for name in ("aliases", "parents")})
+
+
+async def put_off_seen(connection: Conn, gap: Gap) -> None:
+    """Let no cool-off end by time that is not known to have passed; call it in the transaction that notes the clock."""
+    await connection.execute(_SEEN_SQL["put_off_seen"], gap.began, gap.ended)
 
 
 async def find_alias(db: Db, alias: str) -> str | None:

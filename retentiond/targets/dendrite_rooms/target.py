@@ -24,8 +24,7 @@ from retentiond.engine.capabilities import (
     PurgesRooms,
 )
 from retentiond.engine.passes import conclude, run_steps
-from retentiond.ledger.clocks import check_clocks
-from retentiond.ledger.host import read_clock
+from retentiond.ledger.clocks import check_clocks, look_at_clock, note_clock
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.reader import LedgerReader
@@ -43,7 +42,7 @@ from retentiond.targets.dendrite_rooms.purges.trouble import accept
 from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
 from retentiond.targets.dendrite_rooms.steps import RoomSteps
-from retentiond.targets.dendrite_rooms.survey import RoomSurvey
+from retentiond.targets.dendrite_rooms.survey import RoomSurvey, put_off_seen
 from retentiond.targets.dendrite_rooms.usage import DIVISIONS, collect_statistics, read_usage, take_sample
 
 if TYPE_CHECKING:
@@ -179,7 +178,8 @@ class DendriteRooms(
         async with connection_to(context.settings.database) as connection:
             # A first look that is dated too early would make up for no cool-off.
             state = await context.ledger.store(connection)
-            check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+            check_clocks(state, await look_at_clock(connection, context.name))
+            await note_clock(connection, context.name, put_off_seen)
             survey = RoomSurvey(context, connection, datetime.now(UTC))
             await survey.take()
             await survey.note_seen()

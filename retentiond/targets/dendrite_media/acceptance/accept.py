@@ -12,8 +12,9 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.acceptance import look_at_ledger, save_acceptance
+from retentiond.ledger.acceptance import accepts_clock, look_at_ledger, save_acceptance
 from retentiond.ledger.claims import claimant
+from retentiond.ledger.clocks import look_at_clock
 from retentiond.ledger.host import actor
 from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import RefusedError
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 SQL: Final = named_queries(__package__, "accept.sql")
 _SAMPLE: Final = 1000
-_CLOCKS: Final = frozenset({"clock_behind", "clock_leapt"})
 
 
 class Highest(NamedTuple):
@@ -149,6 +149,8 @@ async def look_at_store(context: TargetContext) -> Acceptance:
     """Report the entries that the ledger and the disk know, and the files that rows need; change nothing."""
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         ledger = await context.ledger.exists(context.pool)
+        if ledger:
+            await context.ledger.check_version(context.pool)
         return await _look(context, tree, await context.ledger.store(context.pool) if ledger else None)
 
 
@@ -160,9 +162,10 @@ async def accept_store(context: TargetContext, lease: Lease) -> Acceptance:
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         state = await context.ledger.store(context.pool)
         acceptance = await _look(context, tree, state)
+        clock = await look_at_clock(context.pool, context.name)
         async with claimant(context.settings.database) as claiming:
             # In an older database no state of an entry is up to date: nothing is finished, and nothing is deleted.
-            await _accept(StoreSession(context, tree, claiming, state, "ahead", 0.0), lease, acceptance)
+            await _accept(StoreSession(context, tree, claiming, state, "ahead", clock), lease, acceptance)
     return acceptance
 
 
@@ -174,7 +177,7 @@ async def _look(context: TargetContext, tree: MediaTree, state: StoreState | Non
     if not acceptance.refused:
         _note_fit(mark, state, acceptance)
     if state is not None:
-        await look_at_ledger(context.pool, context.ledger, state, acceptance)
+        await look_at_ledger(context.pool, state, acceptance)
     async for strangers, wanted in strangers_on_disk(context, tree, ledger=state is not None):
         acceptance.unknown += len(strangers)
         acceptance.wanted += sum(entry.hash in wanted for entry in strangers)
@@ -256,8 +259,7 @@ async def _accept_ledger(session: StoreSession, lease: Lease, acceptance: Accept
     context = session.context
     async with context.pool.acquire() as connection, connection.transaction():
         await lease.check(connection)
-        if _CLOCKS & {refusal.limit for refusal in acceptance.refused}:
-            await released_rows.begin_anew(connection)
-            await entry_table.begin_anew(connection, context.config.grace)
+        if accepts_clock(acceptance):
+            await released_rows.begin_anew(connection, context.config.grace)
         store = await save_acceptance(connection, context.ledger, acceptance, last_pass)
     return Mark(store["store_id"], store["last_pass"], accepted_by=actor())

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
 from retentiond.ledger.clocks import check_clocks
-from retentiond.ledger.host import read_clock
 from retentiond.ledger.leadership import has_daemon
 from retentiond.model.errors import Refusal
 from retentiond.targets.dendrite_media.store.mark import Mark, refuse_ahead, write_mark
 from retentiond.targets.dendrite_media.store.safety import check_directory, check_tables
-from retentiond.targets.dendrite_media.sweeps.sweep import sweep, sweep_store
+from retentiond.targets.dendrite_media.sweeps.sweep import note_store_clock, sweep, sweep_store
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
@@ -39,7 +38,7 @@ async def make_safe(session: StoreSession, connection: Conn) -> None:
         # Files whose rows are in the database are restored all the same.
         await sweep(session, everything=True)
         raise refuse_ahead(context.name)
-    check_clocks(session.state, session.leap, context.name)
+    check_clocks(session.state, session.clock)
     await check_tables(connection)
     await check_directory(context, connection, tree)
     await context.disk.call(tree.prepare)
@@ -47,7 +46,7 @@ async def make_safe(session: StoreSession, connection: Conn) -> None:
     if session.fit == "new":
         mark = Mark(session.state.store_id, session.state.last_pass)
         await context.disk.call(lambda: write_mark(tree, mark))
-    await context.ledger.save_clock(connection, read_clock())
+    await note_store_clock(context)
 
 
 async def begin(session: StoreSession, connection: Conn, lease: Lease, header: PassHeader) -> int:

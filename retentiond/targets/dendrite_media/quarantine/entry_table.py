@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.ledger.clocks import Gap
     from retentiond.model.media import Hash
     from retentiond.targets.dendrite_media.disk.layout import EntryPath
     from retentiond.targets.dendrite_media.disk.look import BlobLook
@@ -346,6 +347,11 @@ async def shorten_grace(connection: Conn, wanted: int) -> int:
     """End the grace of the oldest entries that hold so many bytes; return the number of blobs."""
     contents: int = await connection.fetchval(SQL["shorten_grace_of_entries"], wanted)
     return contents
+
+
+async def put_off_grace(connection: Conn, gap: Gap) -> None:
+    """Let the grace of entries end so much later as a gap is long whose beginning is known."""
+    await connection.execute(SQL["put_off_grace_of_entries"], gap.began, gap.ended)
 
 
 async def begin_anew(connection: Conn, grace: timedelta) -> None:

@@ -347,6 +347,11 @@ WHERE e.claimed_by IS NULL AND e.state IN ('quarantined', 'returned')
        OR EXISTS (SELECT FROM retentiond.released_media r WHERE r.base64hash = e.hash AND r.grace_before IS NOT NULL)
        OR EXISTS (SELECT FROM retentiond.thumbnail_release r WHERE r.base64hash = e.hash AND r.grace_before IS NOT NULL))
 
+-- name: put_off_grace_of_entries
+-- The same for entries without released rows.
+UPDATE retentiond.entry SET grace_until = grace_until + ($2::timestamptz - greatest($1::timestamptz, renamed_at))
+WHERE grace_until > $1 AND renamed_at < $2
+
 -- name: begin_settles_anew
 -- The same for entries, and for the grace of those without rows; the others still have none.
 UPDATE retentiond.entry

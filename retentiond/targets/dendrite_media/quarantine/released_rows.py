@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
+    from retentiond.ledger.clocks import Gap
     from retentiond.model.audit import FindingKind
     from retentiond.model.media import Hash, MediaKey
     from retentiond.targets.dendrite_media.disk.bring_back import LiveBlob
@@ -256,10 +257,24 @@ async def shorten_grace(connection: Conn, wanted: int) -> int:
     return contents + await entry_table.shorten_grace(connection, wanted)
 
 
-async def begin_anew(connection: Conn) -> None:
-    """Let each grace begin now: after a wrong clock no end is known."""
+async def put_off_graces(connection: Conn, gap: Gap, grace: timedelta) -> None:
+    """Let no grace end by time that is not known to have passed; where nothing is known, each begins now.
+
+    `grace` is that of entries without released rows. To be called in the transaction that notes the clock.
+    """
+    if gap.began is None:
+        await begin_anew(connection, grace)
+        return
+    for statements in (SQL, _REPAIRED, ALONE):
+        await connection.execute(statements["put_off_graces"], gap.began, gap.ended)
+    await entry_table.put_off_grace(connection, gap)
+
+
+async def begin_anew(connection: Conn, grace: timedelta) -> None:
+    """Let each grace begin now, that of entries without released rows with `grace`: after a wrong clock no end is known."""
     for statements in (SQL, _REPAIRED, ALONE):
         await connection.execute(statements["begin_graces_anew"])
+    await entry_table.begin_anew(connection, grace)
 
 
 async def forget_purged(connection: Conn, blobs: Collection[Hash]) -> None:

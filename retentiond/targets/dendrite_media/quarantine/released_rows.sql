@@ -389,6 +389,11 @@ WITH oldest AS (
 )
 SELECT count(DISTINCT s.hash) FROM (SELECT hash FROM of_media UNION ALL SELECT hash FROM of_thumbnails) s
 
+-- name: put_off_graces
+-- Graces that were not over at the beginning of a gap, in which it is not known how much time has passed, end so much later.
+UPDATE {released} SET grace_until = grace_until + ($2::timestamptz - greatest($1::timestamptz, released_at))
+WHERE grace_until > $1 AND released_at < $2
+
 -- name: begin_graces_anew
 -- After a wrong clock no end is known: each grace begins now.
 UPDATE {released}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import ClaimOwner, claimant
-from retentiond.ledger.host import read_clock
+from retentiond.ledger.clocks import look_at_clock
 from retentiond.targets.dendrite_media.database.rights import ensure_tables, has_media
 from retentiond.targets.dendrite_media.database.rows import SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirectoryError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from retentiond.config.media import MediaTarget
     from retentiond.config.resolve import MediaSettings
     from retentiond.engine.target import Progress, Stop
+    from retentiond.ledger.clocks import ClockLook
     from retentiond.ledger.ledger import Ledger, StoreState
     from retentiond.model.errors import UnreachableError
     from retentiond.model.report import Item
@@ -65,7 +66,7 @@ class TargetContext:
 class StoreSession:
     """One piece of work: the directory through its descriptor, a claim owner, and how disk and ledger fit.
 
-    `leap` is by how many seconds this machine's clock leapt; after a leap nothing is purged.
+    After a leap of this machine's clock nothing is purged.
     """
 
     context: TargetContext
@@ -73,7 +74,7 @@ class StoreSession:
     claimant: ClaimOwner
     state: StoreState
     fit: Fit
-    leap: float
+    clock: ClockLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,9 @@ async def open_store(context: TargetContext) -> AsyncIterator[StoreSession]:
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         state = await context.ledger.store(context.pool)
         fit = compare(await context.disk.call(lambda: read_mark(tree, context.name)), state, context.name)
-        leap = await context.ledger.clock_leap(context.pool, read_clock())
+        clock = await look_at_clock(context.pool, context.name)
         async with claimant(context.settings.database) as claiming:
-            yield StoreSession(context, tree, claiming, state, fit, leap)
+            yield StoreSession(context, tree, claiming, state, fit, clock)
 
 
 async def no_media_yet(context: TargetContext, connection: Conn | Db, error: UnreachableError) -> str | None:

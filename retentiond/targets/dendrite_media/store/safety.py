@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.clocks import ClockLook, check_clocks, look_at_clock
 from retentiond.ledger.host import read_clock
 from retentiond.ledger.ledger import NO_STORE, StoreState, refuse_standby
 from retentiond.model.errors import Refusal, RefusedError
@@ -72,11 +72,11 @@ async def check_belonging(context: TargetContext, connection: Conn, tree: MediaT
     if compare(mark, state, context.name) == "ahead":
         raise refuse_ahead(context.name)
     if state is not None:
-        check_clocks(state, await context.ledger.clock_leap(connection, read_clock()), context.name)
+        check_clocks(state, await look_at_clock(connection, context.name))
         return StoreCheck(ledger, state.first)
     # Without a ledger only the server's clock can be compared with ours.
     now = await connection.fetchval("SELECT clock_timestamp()")
-    check_clocks(StoreState(NO_STORE, 0, None, now), 0.0, context.name)
+    check_clocks(StoreState(NO_STORE, 0, None, now), ClockLook(context.name, read_clock()))
     return StoreCheck(ledger, True)
 
 

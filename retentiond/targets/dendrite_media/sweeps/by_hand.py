@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retentiond.ledger.clocks import check_leap
 from retentiond.ledger.host import actor
 from retentiond.ledger.lease import hold_lease
 from retentiond.ledger.past import read_pass_state
@@ -14,7 +13,7 @@ from retentiond.targets.dendrite_media.quarantine import entry_table, released_r
 from retentiond.targets.dendrite_media.restore.selected import restore
 from retentiond.targets.dendrite_media.store.context import open_store
 from retentiond.targets.dendrite_media.store.mark import refuse_ahead
-from retentiond.targets.dendrite_media.sweeps.sweep import sweep
+from retentiond.targets.dendrite_media.sweeps.sweep import note_store_clock, sweep
 
 if TYPE_CHECKING:
     from retentiond.engine.target import Selection
@@ -39,7 +38,7 @@ async def end_grace(context: TargetContext) -> SweepReport:
         if session.fit == "ahead":
             raise refuse_ahead(context.name)
         # Refused before any grace is ended: it could not be undone.
-        check_leap(session.leap, context.name)
+        await note_store_clock(context)
         async with context.pool.acquire() as connection, connection.transaction():
             await entry_table.end_grace(connection)
             await released_rows.end_grace(connection, context.config.settle)

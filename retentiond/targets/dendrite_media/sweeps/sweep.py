@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.clocks import check_leap
-from retentiond.ledger.host import read_clock
+from retentiond.ledger.clocks import note_clock
 from retentiond.model.errors import RefusedError
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.database.rows import entry_path
 from retentiond.targets.dendrite_media.holds.holds import any_hold
 from retentiond.targets.dendrite_media.quarantine.entries import quarantine_again, return_to_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
+from retentiond.targets.dendrite_media.quarantine.released_rows import put_off_graces
 from retentiond.targets.dendrite_media.references.copies import LARGEST_AGE
 from retentiond.targets.dendrite_media.restore.wanted import (
     restore_held,
@@ -34,6 +34,8 @@ from retentiond.targets.dendrite_media.sweeps.strays import sweep_strays
 from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import sweep_thumbnail_rows
 
 if TYPE_CHECKING:
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.clocks import Gap
     from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
 
 SQL: Final = named_queries(__package__, "sweep.sql")
@@ -91,6 +93,16 @@ async def sweep(
     return report
 
 
+async def note_store_clock(context: TargetContext) -> None:
+    """Check this machine's clock and note it; graces are put off by a gap. Raise RefusedError for a clock that may be wrong."""
+
+    async def put_off(connection: Conn, gap: Gap) -> None:
+        await put_off_graces(connection, gap, context.config.grace)
+
+    async with context.pool.acquire() as connection:
+        await note_clock(connection, context.name, put_off)
+
+
 async def _look_at_quarantined(session: StoreSession, report: SweepReport, *, everything: bool) -> None:
     async for page in claimed_pages(session, Claim.LOOK, everything):
         report.returned += await return_to_rows(session, [entry_path(row) for row in page if row["wanted"]])
@@ -142,8 +154,7 @@ async def _let_go(session: StoreSession, report: SweepReport, *, everything: boo
     logged = session.context.logged_refusals
     try:
         # After a leap of the clock no end of a grace is known.
-        check_leap(session.leap, session.context.name)
-        await session.context.ledger.save_clock(session.context.pool, read_clock())
+        await note_store_clock(session.context)
         await sweep_strays(session, report, everything=everything)
         await purge_due(session, report, everything=everything, fresh=fresh)
     except RefusedError as error:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
-from retentiond.ledger.acceptance import look_at_ledger, save_acceptance
-from retentiond.ledger.clocks import next_step
+from retentiond.ledger.acceptance import accepts_clock, look_at_ledger, save_acceptance
+from retentiond.ledger.clocks import Gap, next_step
 from retentiond.ledger.lease import hold_lease
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.errors import Refusal
 from retentiond.model.room_purge import TROUBLES
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_rooms.purges.purge_table import accept_rows
+from retentiond.targets.dendrite_rooms.survey import put_off_seen
 
 if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
@@ -61,7 +62,7 @@ async def accept(context: RoomContext, *, yes: bool) -> Acceptance:
     if not await context.ledger.exists(context.pool):
         return acceptance
     await context.make_ledger()
-    await look_at_ledger(context.pool, context.ledger, await context.ledger.store(context.pool), acceptance)
+    await look_at_ledger(context.pool, await context.ledger.store(context.pool), acceptance)
     stopped = await find_stop(context.pool, context.name)
     if stopped is not None:
         acceptance.refused.append(stopped)
@@ -75,6 +76,10 @@ async def accept(context: RoomContext, *, yes: bool) -> Acceptance:
         await lease.check(connection)
         await accept_trouble(connection, context.name)
         await accept_rows(connection, context.name)
+        if accepts_clock(acceptance):
+            await put_off_seen(
+                connection, Gap(None, await connection.fetchval("SELECT pg_catalog.clock_timestamp()"))
+            )
         await save_acceptance(connection, context.ledger, acceptance, last_pass=0)
     acceptance.accepted = True
     return acceptance
