@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,7 @@ from retentiond.ledger.migrations import (
     update_ledger,
 )
 from retentiond.ledger.records import Record, add_record
-from retentiond.ledger.session import ledger_exists
+from retentiond.ledger.session import OF_EVERY_LEDGER, ledger_exists
 from retentiond.model.errors import Refusal, RefusedError, UnreachableError
 from retentiond.model.records import version_of
 
@@ -51,7 +51,11 @@ _OWN_SCHEMAS: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """The store as the ledger knows it; `now` is the database server's clock, `first` whether no pass has run yet."""
+    """The store as the ledger knows it, for one target; `now` is the database server's clock.
+
+    `last_pass` is the last pass of this kind of target, or a later one that was accepted, and `last_pass_at` when any target had one. `first`: this
+    target has had none yet.
+    """
 
     store_id: UUID
     last_pass: int
@@ -77,9 +81,12 @@ class PassHeader:
 class Ledger:
     """The ledger's statements that belong to no target; each takes the connection it shall run on."""
 
+    table: ClassVar[str] = OF_EVERY_LEDGER
+    """A table of the kind of target that works with this ledger."""
+
     async def exists(self, connection: Conn | Db) -> bool:
-        """Return whether this database has a ledger."""
-        return await ledger_exists(connection)
+        """Return whether this kind of target has worked with a ledger in this database; another kind may have made it."""
+        return await ledger_exists(connection, self.table)
 
     async def make(self, connection: Conn, *schemas: tuple[str, str]) -> None:
         """Create a missing ledger; `schemas` are (package, file) of the targets' own tables.
@@ -87,7 +94,7 @@ class Ledger:
         Targets of two kinds may share a database, and each brings its tables when it first works there. Raise
         UnreachableError with the necessary GRANT if our role may not, and for a ledger of a newer version.
         """
-        if not await self.exists(connection):
+        if not await ledger_exists(connection):
             await refuse_standby(connection)
             await self._refuse_foreign_owner(connection)
             missing = await self.missing_right(connection)
@@ -138,7 +145,7 @@ class Ledger:
 
     async def missing_right(self, connection: Conn) -> str | None:
         """Name the missing right to create the ledger or to write into it, and the GRANT for it."""
-        if await self.exists(connection):
+        if await ledger_exists(connection):
             lacking = await connection.fetchrow(SQL["lacking_rights"])
             if lacking is None:
                 return None
@@ -155,9 +162,9 @@ class Ledger:
             f"GRANT CREATE ON DATABASE {right['database']} TO {right['role']};"
         )
 
-    async def store(self, connection: Conn | Db) -> StoreState:
-        """Return the store's id, its last pass and the server's clock."""
-        row = await connection.fetchrow(SQL["store"])
+    async def store(self, connection: Conn | Db, target: str, kind: str) -> StoreState:
+        """Return the state of the store, of a target and of its kind."""
+        row = await connection.fetchrow(SQL["store"], target, kind)
         if row is None:
             raise UnreachableError(
                 "the ledger has lost its store; restore the schema retentiond from a backup"

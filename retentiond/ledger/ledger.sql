@@ -29,11 +29,13 @@ WHERE c.relnamespace = to_regnamespace('retentiond')
 ORDER BY c.relname LIMIT 1
 
 -- name: store
--- The store's ID, its last pass, the server's clock, and whether the next pass is the first: manual deletions do not
--- count as a pass.
-SELECT store_id, last_pass, last_pass_at, clock_timestamp() AS now,
-       NOT EXISTS (SELECT FROM retentiond.pass WHERE command NOT IN ('audit --repair', 'delete')) AS first
-FROM retentiond.store
+-- The store's ID, the last pass of a kind of target or that was accepted, when there was one of any, the server's clock, and whether the next
+-- pass of a target is its first: manual deletions do not count as a pass.
+SELECT s.store_id, greatest(s.accepted_pass, (SELECT max(p.pass_id) FROM retentiond.pass p WHERE p.kind = $2)) AS last_pass,
+       s.last_pass_at, clock_timestamp() AS now,
+       NOT EXISTS (SELECT FROM retentiond.pass p
+                   WHERE p.target = $1 AND p.kind = $2 AND p.command NOT IN ('audit --repair', 'delete')) AS first
+FROM retentiond.store s
 
 -- name: is_standby
 -- Whether the server only follows another.
@@ -59,8 +61,9 @@ RETURNING pass_id, target
 -- name: accept_store
 -- The ledger continues after the last pass that either side knows of; times in the future become the present.
 UPDATE retentiond.store
-SET last_pass = greatest(last_pass, $1), last_pass_at = least(last_pass_at, clock_timestamp())
-RETURNING store_id, last_pass
+SET last_pass = greatest(last_pass, $1), accepted_pass = greatest(accepted_pass, $1),
+    last_pass_at = least(last_pass_at, clock_timestamp())
+RETURNING store_id, last_pass, accepted_pass
 
 -- name: save_refusal
 INSERT INTO retentiond.refusal (target, at, refused) VALUES ($1, clock_timestamp(), $2::jsonb)

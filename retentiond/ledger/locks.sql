@@ -2,10 +2,10 @@
 -- role that does not know the store cannot hold one of them in advance.
 
 -- name: ledger_exists
--- Whether this database has a ledger. Read from the catalogue itself: to_regclass uses a cache of the session, which is
+-- Whether this database has a table of the ledger. Read from the catalogue itself: to_regclass uses a cache of the session, which is
 -- out of date after the wait for another process that creates the ledger.
 SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-               WHERE n.nspname = 'retentiond' AND c.relname = 'ledger_version')
+               WHERE n.nspname = 'retentiond' AND c.relname = $1)
 
 -- name: key
 -- A part of the other statements, where there is a ledger.

@@ -8,12 +8,13 @@ from retentiond.adapters.postgres import translate_errors
 from retentiond.ledger.leadership import beat, end_beat
 from retentiond.ledger.records import read_newest, read_records, verify_records
 from retentiond.ledger.samples import read_samples
+from retentiond.ledger.session import ledger_exists
 from retentiond.model.records import Chain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from retentiond.adapters.postgres import Db
+    from retentiond.adapters.postgres import Conn, Db
     from retentiond.ledger.ledger import Ledger
     from retentiond.model.records import Link, Verified
     from retentiond.model.samples import Sample
@@ -41,11 +42,15 @@ class LedgerReader:
     def __init__(self, owner: LedgerOwner) -> None:
         self._desk = owner
 
+    async def _has_ledger(self, connection: Conn) -> bool:
+        # Another kind of target may have made it; and no ledger in a database that is not the target's is an error.
+        return await self._desk.ledger.exists(connection) or await ledger_exists(connection)
+
     async def records(self) -> AsyncIterator[dict[str, Any]]:
         """Stream the records, oldest first."""
         with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
-                if not await self._desk.ledger.exists(connection):
+                if not await self._has_ledger(connection):
                     return
                 await self._desk.ledger.check_version(connection)
                 async for record in read_records(connection):
@@ -55,7 +60,7 @@ class LedgerReader:
         """Verify the chain of records; without a ledger the chain is empty and valid."""
         with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
-                if not await self._desk.ledger.exists(connection):
+                if not await self._has_ledger(connection):
                     return Chain().result()
                 await self._desk.ledger.check_version(connection)
                 return await verify_records(connection)
@@ -64,7 +69,7 @@ class LedgerReader:
         """Return the end of the chain; None without a record."""
         with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
-                if not await self._desk.ledger.exists(connection):
+                if not await self._has_ledger(connection):
                     return None
                 await self._desk.ledger.check_version(connection)
                 return await read_newest(connection)
@@ -73,7 +78,7 @@ class LedgerReader:
         """Return the newest samples, at most so many, oldest first; none without a ledger."""
         with translate_errors("the database"):
             async with self._desk.pool.acquire() as connection:
-                if not await self._desk.ledger.exists(connection):
+                if not await self._has_ledger(connection):
                     return []
                 await self._desk.ledger.check_version(connection)
                 return await read_samples(connection, self._desk.name, most)

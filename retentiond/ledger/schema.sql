@@ -19,6 +19,8 @@ CREATE TABLE retentiond.store (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     store_id uuid NOT NULL DEFAULT gen_random_uuid(),
     last_pass bigint NOT NULL DEFAULT 0,
+    -- The last pass of the media in the ledger or on the disk, when an administrator accepted both.
+    accepted_pass bigint NOT NULL DEFAULT 0,
     last_pass_at timestamptz
 );
 INSERT INTO retentiond.store DEFAULT VALUES;

@@ -32,6 +32,8 @@ _FILE: Final = "locks.sql"
 _KEYS: Final = named_queries(__package__, _FILE)
 SQL: Final = named_queries(__package__, _FILE, key=_KEYS["key"])
 _SQL_WITHOUT_LEDGER: Final = named_queries(__package__, _FILE, key=_KEYS["key_without_ledger"])
+OF_EVERY_LEDGER: Final = "ledger_version"
+"""A table that a ledger has whatever targets use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ class LockHolder:
         return f"role {printable(self.role)}, process {self.process} of the database server, {rest}"
 
 
-async def ledger_exists(db: Conn | Db) -> bool:
-    """Return whether this database has a ledger, and a store that the keys of the locks come from."""
-    return bool(await db.fetchval(SQL["ledger_exists"]))
+async def ledger_exists(db: Conn | Db, table: str = OF_EVERY_LEDGER) -> bool:
+    """Return whether this database has a ledger with this table."""
+    return bool(await db.fetchval(SQL["ledger_exists"], table))
 
 
 async def try_lock(connection: Conn, kind: int, name: str = "", *, ledger: bool = True) -> bool:
@@ -129,7 +131,7 @@ class Session:
 
     async def has_ledger(self) -> bool:
         """Return whether the database has a ledger."""
-        return bool(await self.ask(SQL["ledger_exists"]))
+        return bool(await self.ask(SQL["ledger_exists"], OF_EVERY_LEDGER))
 
     async def try_lock(self, kind: int, name: str) -> bool:
         """Take a lock; return False where another session has it."""

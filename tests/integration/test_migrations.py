@@ -153,6 +153,7 @@ async def test_a_program_that_finds_no_entry_on_the_shelves_of_today_is_refused(
         "UPDATE retentiond.ledger_version SET version = 3; UPDATE retentiond.ledger_part SET version = 3; "
         "DROP TABLE retentiond.sample; "
         "ALTER TABLE retentiond.host_clock DROP CONSTRAINT host_clock_pkey, DROP target, ADD PRIMARY KEY (boot_id); "
+        "ALTER TABLE retentiond.store DROP accepted_pass; "
         "ALTER TABLE retentiond.released_media ALTER thumbnails TYPE jsonb USING to_jsonb(thumbnails); "
         "ALTER TABLE retentiond.thumbnail_release ALTER thumbnails TYPE jsonb USING to_jsonb(thumbnails); "
         "DROP TYPE retentiond.thumbnail_copy"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from retentiond.config.connection import to_url
+from retentiond.ledger.ledger import Ledger
 from retentiond.model.errors import UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.layout import read_layout
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Db
     from retentiond.config.chats import Account, ChatTarget
-    from retentiond.ledger.ledger import Ledger
     from retentiond.model.replication import Replication
     from retentiond.targets.chat_database.layout import Layout
 
 
 KIND: Final = "chat_database"
 SCHEMA: Final = (__package__, "schema.sql")
+
+
+class ChatLedger(Ledger):
+    """The ledger in the database of the chats."""
+
+    table = "chat_purge"
 
 
 @dataclass(frozen=True, slots=True)

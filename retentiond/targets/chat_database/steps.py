@@ -75,7 +75,7 @@ class ChatSteps:
     async def make_safe(self) -> None:
         """Check the clock, the dates, the tables against the layout, and the secondary stores."""
         context, connection = self._context, self._connection
-        state = await context.ledger.store(connection)
+        state = await context.ledger.store(connection, context.name, KIND)
         self._first = state.first
         check_clocks(state, await look_at_clock(connection, context.name))
         await note_clock(connection, context.name)
@@ -252,7 +252,7 @@ class Planner:
         ledger = self._context.ledger
         if await ledger.exists(connection):
             await ledger.check_version(connection)
-            state = await ledger.store(connection)
+            state = await ledger.store(connection, self._context.name, KIND)
             check_clocks(state, await look_at_clock(connection, self._context.name))
         else:
             state = StoreState(NO_STORE, 0, None, await database_clock(connection))

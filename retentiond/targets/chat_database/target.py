@@ -27,13 +27,12 @@ from retentiond.engine.target import STOPPED, PassOptions, PurgeRequest, Stopped
 from retentiond.ledger.acceptance import look_at_ledger, save_acceptance
 from retentiond.ledger.leadership import Leadership
 from retentiond.ledger.lease import hold_lease
-from retentiond.ledger.ledger import Ledger
 from retentiond.ledger.reader import LedgerReader
 from retentiond.model.acceptance import Acceptance
 from retentiond.model.floor import day_before
 from retentiond.model.purge import PurgeReport
 from retentiond.model.report import PassReport, SweepReport
-from retentiond.targets.chat_database.context import KIND, SCHEMA, ChatContext, resolve_chats
+from retentiond.targets.chat_database.context import KIND, SCHEMA, ChatContext, ChatLedger, resolve_chats
 from retentiond.targets.chat_database.holds import ChatHolds
 from retentiond.targets.chat_database.requests import carry_out
 from retentiond.targets.chat_database.state import check, collect_statistics, read_status
@@ -79,7 +78,7 @@ async def open_chat_database(
         async def look_at_own() -> Replication:
             return await read_replication(opened)
 
-        context = ChatContext(name, config, settings, opened, Ledger(), look_at_replicas or look_at_own)
+        context = ChatContext(name, config, settings, opened, ChatLedger(), look_at_replicas or look_at_own)
         yield ChatDatabase(context, leadership)
 
 
@@ -256,7 +255,9 @@ class ChatDatabase(
         with translate_errors("the database"):
             if await context.ledger.exists(context.pool):
                 await context.ledger.check_version(context.pool)
-                await look_at_ledger(context.pool, await context.ledger.store(context.pool), acceptance)
+                await look_at_ledger(
+                    context.pool, await context.ledger.store(context.pool, context.name, KIND), acceptance
+                )
             if yes and acceptance.ledger.store is not None:
                 async with (
                     hold_lease(context.settings.database, "quarantine accept", patience=10.0) as lease,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from retentiond.adapters.disk import DiskWorkers
 from retentiond.adapters.postgres import pool, translate_errors
@@ -31,6 +31,7 @@ from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, UnreachableError
 from retentiond.model.report import CancelledPurge, PassReport, Released, SweepReport
 from retentiond.targets.dendrite_media.database.rights import MediaLedger, ensure_tables
+from retentiond.targets.dendrite_media.database.rows import KIND
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.of_holds import HoldReferences
 from retentiond.targets.dendrite_media.references.sources import Sources
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from retentiond.model.statistics import StoreStatistics
     from retentiond.model.usage import UsageBy, UsageRow
     from retentiond.targets.dendrite_media.holds.holds import MediaHolds
-
-KIND: Final = "dendrite_media"
 
 
 @asynccontextmanager

@@ -49,6 +49,8 @@ class RoomContext:
 class RoomLedger(Ledger):
     """The ledger in the database of dendrite's room server. Any other database is an error."""
 
+    table = "room_empty"
+
     async def exists(self, connection: Conn | Db) -> bool:
         """Return whether the ledger exists; raise UnreachableError if dendrite's tables are missing, too."""
         if await super().exists(connection):

@@ -11,6 +11,7 @@ from retentiond.ledger.clocks import check_clocks, look_at_clock, note_clock
 from retentiond.ledger.ledger import PassHeader
 from retentiond.ledger.samples import prune_after
 from retentiond.model.errors import RefusedError
+from retentiond.targets.dendrite_rooms.context import KIND
 from retentiond.targets.dendrite_rooms.planning import RoomPlan
 from retentiond.targets.dendrite_rooms.purges.due import purge_due_rooms
 from retentiond.targets.dendrite_rooms.purges.trouble import find_stop
@@ -50,7 +51,7 @@ class RoomSteps:
     async def make_safe(self) -> None:
         """Check the clocks, and whether trouble with dendrite has stopped the target."""
         context, connection = self._context, self._connection
-        state = await context.ledger.store(connection)
+        state = await context.ledger.store(connection, context.name, KIND)
         check_clocks(state, await look_at_clock(connection, context.name))
         await note_clock(connection, context.name, put_off_seen)
         stopped = await find_stop(connection, context.name)

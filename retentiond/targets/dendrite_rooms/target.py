@@ -177,7 +177,7 @@ class DendriteRooms(
         await note_returned(context.pool, context.name)
         async with connection_to(context.settings.database) as connection:
             # A first look that is dated too early would make up for no cool-off.
-            state = await context.ledger.store(connection)
+            state = await context.ledger.store(connection, context.name, KIND)
             check_clocks(state, await look_at_clock(connection, context.name))
             await note_clock(connection, context.name, put_off_seen)
             survey = RoomSurvey(context, connection, datetime.now(UTC))

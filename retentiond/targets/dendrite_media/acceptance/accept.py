@@ -20,7 +20,7 @@ from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import RefusedError
 from retentiond.model.media import valid_hash
 from retentiond.model.report import SweepReport
-from retentiond.targets.dendrite_media.database.rows import entry_path
+from retentiond.targets.dendrite_media.database.rows import KIND, entry_path
 from retentiond.targets.dendrite_media.disk.bring_back import Return, bring_back, live_blobs, standing
 from retentiond.targets.dendrite_media.disk.layout import FILE, EntryPath
 from retentiond.targets.dendrite_media.disk.look import file_missing
@@ -151,7 +151,9 @@ async def look_at_store(context: TargetContext) -> Acceptance:
         ledger = await context.ledger.exists(context.pool)
         if ledger:
             await context.ledger.check_version(context.pool)
-        return await _look(context, tree, await context.ledger.store(context.pool) if ledger else None)
+        return await _look(
+            context, tree, await context.ledger.store(context.pool, context.name, KIND) if ledger else None
+        )
 
 
 async def accept_store(context: TargetContext, lease: Lease) -> Acceptance:
@@ -160,7 +162,7 @@ async def accept_store(context: TargetContext, lease: Lease) -> Acceptance:
     Raise RefusedError for a store that no acceptance overrides: an empty directory beside rows, or another device.
     """
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
-        state = await context.ledger.store(context.pool)
+        state = await context.ledger.store(context.pool, context.name, KIND)
         acceptance = await _look(context, tree, state)
         clock = await look_at_clock(context.pool, context.name)
         async with claimant(context.settings.database) as claiming:
@@ -226,7 +228,7 @@ async def _accept(session: StoreSession, lease: Lease, acceptance: Acceptance) -
     async for strangers, wanted in strangers_on_disk(context, tree):
         await take_in(session, acceptance, strangers, wanted)
     await _close_gone(session, acceptance)
-    last_pass = max(highest.pass_id, acceptance.disk.last_pass or 0)
+    last_pass = max(highest.pass_id, acceptance.disk.last_pass or 0, session.state.last_pass)
     mark = await _accept_ledger(session, lease, acceptance, last_pass)
     await context.disk.call(lambda: write_mark(tree, mark))
     acceptance.accepted = True
@@ -262,4 +264,4 @@ async def _accept_ledger(session: StoreSession, lease: Lease, acceptance: Accept
         if accepts_clock(acceptance):
             await released_rows.begin_anew(connection, context.config.grace)
         store = await save_acceptance(connection, context.ledger, acceptance, last_pass)
-    return Mark(store["store_id"], store["last_pass"], accepted_by=actor())
+    return Mark(store["store_id"], store["accepted_pass"], accepted_by=actor())

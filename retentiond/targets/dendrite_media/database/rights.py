@@ -66,6 +66,8 @@ class MediaLedger(Ledger):
     Any other database is an error, not a store without passes.
     """
 
+    table = "released_media"
+
     async def exists(self, connection: Conn | Db) -> bool:
         """Return whether the ledger exists; raise UnreachableError if dendrite's tables are missing, too."""
         if await super().exists(connection):

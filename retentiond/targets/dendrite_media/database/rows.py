@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+KIND: Final = "dendrite_media"
 SCHEMA: Final = (__package__, "schema.sql")
 
 

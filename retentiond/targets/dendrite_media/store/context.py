@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from retentiond.ledger.claims import ClaimOwner, claimant
 from retentiond.ledger.clocks import look_at_clock
 from retentiond.targets.dendrite_media.database.rights import ensure_tables, has_media
-from retentiond.targets.dendrite_media.database.rows import SCHEMA
+from retentiond.targets.dendrite_media.database.rows import KIND, SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirectoryError
 from retentiond.targets.dendrite_media.store.mark import Fit, compare, read_mark
 
@@ -103,7 +103,7 @@ async def open_store(context: TargetContext) -> AsyncIterator[StoreSession]:
     Raise UnreachableError for a directory that cannot be opened, RefusedError for one of another store.
     """
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
-        state = await context.ledger.store(context.pool)
+        state = await context.ledger.store(context.pool, context.name, KIND)
         fit = compare(await context.disk.call(lambda: read_mark(tree, context.name)), state, context.name)
         clock = await look_at_clock(context.pool, context.name)
         async with claimant(context.settings.database) as claiming:
@@ -120,7 +120,10 @@ async def no_media_yet(context: TargetContext, connection: Conn | Db, error: Unr
     await ensure_tables(connection)
     if await has_media(connection):
         return None
-    if await context.ledger.exists(connection) and (await context.ledger.store(connection)).last_pass:
+    if (
+        await context.ledger.exists(connection)
+        and (await context.ledger.store(connection, context.name, KIND)).last_pass
+    ):
         return None
     return (
         f"there is nothing to do yet: the database has no media, and dendrite makes {context.settings.media_path} at its "

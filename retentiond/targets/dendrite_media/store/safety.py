@@ -15,6 +15,7 @@ from retentiond.ledger.ledger import NO_STORE, StoreState, refuse_standby
 from retentiond.model.errors import Refusal, RefusedError
 from retentiond.model.text import printable
 from retentiond.targets.dendrite_media.database.rights import ensure_tables, ensure_temporary, has_media
+from retentiond.targets.dendrite_media.database.rows import KIND
 from retentiond.targets.dendrite_media.store.mark import compare, read_mark, refuse_ahead
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ async def check_belonging(context: TargetContext, connection: Conn, tree: MediaT
     ledger = await context.ledger.exists(connection)
     if ledger:
         await context.ledger.check_version(connection)
-    state = await context.ledger.store(connection) if ledger else None
+    state = await context.ledger.store(connection, context.name, KIND) if ledger else None
     mark = await context.disk.call(lambda: read_mark(tree, context.name))
     if compare(mark, state, context.name) == "ahead":
         raise refuse_ahead(context.name)

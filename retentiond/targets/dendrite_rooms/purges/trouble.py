@@ -13,6 +13,7 @@ from retentiond.model.acceptance import Acceptance
 from retentiond.model.errors import Refusal
 from retentiond.model.room_purge import TROUBLES
 from retentiond.model.text import printable
+from retentiond.targets.dendrite_rooms.context import KIND
 from retentiond.targets.dendrite_rooms.purges.purge_table import accept_rows
 from retentiond.targets.dendrite_rooms.survey import put_off_seen
 
@@ -62,7 +63,9 @@ async def accept(context: RoomContext, *, yes: bool) -> Acceptance:
     if not await context.ledger.exists(context.pool):
         return acceptance
     await context.make_ledger()
-    await look_at_ledger(context.pool, await context.ledger.store(context.pool), acceptance)
+    await look_at_ledger(
+        context.pool, await context.ledger.store(context.pool, context.name, KIND), acceptance
+    )
     stopped = await find_stop(context.pool, context.name)
     if stopped is not None:
         acceptance.refused.append(stopped)
