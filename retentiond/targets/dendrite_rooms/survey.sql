@@ -134,12 +134,13 @@ WHERE a.room_id = r.room_id
 -- name: state_of_rooms
 -- What sync's tables say of the wanted rooms: the size of their events, an upgrade, the spaces that name them,
 -- and whether a user of the servers $1 is shown as a member, or invited, after all. A tombstone that cannot be read is no
--- upgrade; a space's entry that cannot be read names the room.
+-- upgrade; a space's entry that cannot be read names the room. Rooms are compared in the collation of sync's own columns,
+-- so that its indexes serve the look at one room; equal texts are equal in both.
 WITH wanted AS MATERIALIZED (
     SELECT r.room_id FROM pg_temp.retentiond_room r WHERE r.wanted
 ), timeline AS (
     SELECT o.room_id, pg_catalog.sum(pg_catalog.pg_column_size(o.headered_event_json)) AS bytes
-    FROM syncapi_output_room_events o JOIN wanted w ON w.room_id = o.room_id GROUP BY o.room_id
+    FROM syncapi_output_room_events o JOIN wanted w ON w.room_id COLLATE "default" = o.room_id GROUP BY o.room_id
 ), state AS (
     SELECT s.room_id, pg_catalog.sum(pg_catalog.pg_column_size(s.headered_event_json)) AS bytes,
            pg_catalog.max(nullif(nullif(pg_temp.retentiond_key(s.headered_event_json, 'replacement_room'), '?'), ''))
@@ -149,15 +150,15 @@ WITH wanted AS MATERIALIZED (
            pg_catalog.bool_or(s.type = 'm.room.member' AND s.membership IN ('join', 'invite', 'knock')
                AND pg_catalog.lower(pg_catalog.substr(s.state_key, pg_catalog.strpos(s.state_key, ':') + 1) COLLATE "C") = ANY ($1::text[]))
                AS present
-    FROM syncapi_current_room_state s JOIN wanted w ON w.room_id = s.room_id GROUP BY s.room_id
+    FROM syncapi_current_room_state s JOIN wanted w ON w.room_id COLLATE "default" = s.room_id GROUP BY s.room_id
 ), parent AS (
     SELECT s.state_key AS room_id, (pg_catalog.array_agg(DISTINCT s.room_id))[1:10] AS parents
-    FROM syncapi_current_room_state s JOIN wanted w ON w.room_id = s.state_key
+    FROM syncapi_current_room_state s JOIN wanted w ON w.room_id COLLATE "default" = s.state_key
     WHERE s.type = 'm.space.child' AND s.room_id <> s.state_key
       AND pg_temp.retentiond_key(s.headered_event_json, 'via') IS NOT NULL
     GROUP BY s.state_key
 ), invite AS (
-    SELECT DISTINCT i.room_id FROM syncapi_invite_events i JOIN wanted w ON w.room_id = i.room_id WHERE NOT i.deleted
+    SELECT DISTINCT i.room_id FROM syncapi_invite_events i JOIN wanted w ON w.room_id COLLATE "default" = i.room_id WHERE NOT i.deleted
 )
 SELECT w.room_id, (coalesce(t.bytes, 0) + coalesce(s.bytes, 0))::bigint AS bytes, s.successor,
        CASE WHEN s.successor IS NOT NULL THEN s.upgraded_ms END AS upgraded_ms,
