@@ -16,7 +16,7 @@ from retentiond.model.policy import Policy, Rules
 from retentiond.targets.dendrite_media.references.shown import SQL as SHOWN
 from retentiond.targets.dendrite_media.references.sources import prepare
 from retentiond.targets.dendrite_media.surveys.gone import SQL as GONE
-from retentiond.targets.dendrite_media.surveys.survey import SQL
+from retentiond.targets.dendrite_media.surveys.survey import SQL, taking_from
 from retentiond.targets.dendrite_media.surveys.verdicts import compiled
 from retentiond.targets.dendrite_media.views.blob_filter import due_blobs_filter
 from retentiond.targets.dendrite_media.views.plan import SQL as PLAN
@@ -85,7 +85,7 @@ async def test_the_workers_of_the_server_share_the_verdicts(large: Conn) -> None
     counting = SQL["count_verdicts"].replace("{verdict}", policies.text)
     for statement, arguments in (
         (counting, policies.arguments),
-        policies.due_rows(SQL["take_due"], 1000),
+        policies.due_rows(taking_from("mediaapi_media_repository"), 1000),
         (SQL["sample"], (10, 1, 2**62)),
     ):
         assert await shared(large, statement, *arguments) == {"mediaapi_media_repository"}

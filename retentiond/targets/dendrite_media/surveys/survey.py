@@ -88,6 +88,14 @@ def due_row(record: Record) -> Due:
     )
 
 
+def taking_from(rows: str, measure: str = "NULL::bigint AS bytes, NULL::bigint AS rows") -> str:
+    """Return the statement that takes the due rows of a relation with the columns of dendrite's media table.
+
+    `measure` are its columns with what each row has of the stored bytes, and how many rows share its blob.
+    """
+    return SQL["take_due"].replace("{rows}", rows).replace("{measure}", measure)
+
+
 async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
     """Return the keys of these that a quota of the same plan removes; only a plan has that table."""
     if not keys:
@@ -119,6 +127,8 @@ class Surveyor:
     """
 
     _removes: Removes = "media"
+    _taking = taking_from("mediaapi_media_repository")
+    """The statement that takes the due rows."""
     _streams = True
     """Whether the due rows are streamed, which takes an index; without it they are counted alone."""
 
@@ -188,7 +198,7 @@ class Surveyor:
         progress.advance(survey.rows)
         for statement in ("drop_due", "drop_asked"):
             await self._connection.execute(SQL[statement])
-        taking, arguments = policies.due_rows(SQL["take_due"], _LARGEST_SIZE)
+        taking, arguments = policies.due_rows(self._taking, _LARGEST_SIZE)
         await self._connection.execute(taking, *arguments)
         if asked:
             asking = SQL["take_asked"].replace("{verdict}", policies.text).replace("{asked}", str(ASKED))

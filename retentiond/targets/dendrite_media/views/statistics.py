@@ -21,7 +21,7 @@ from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement
 from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, count_growth
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, keeps_of, milliseconds
-from retentiond.targets.dendrite_media.surveys.survey import Surveyor
+from retentiond.targets.dendrite_media.surveys.survey import Surveyor, taking_from
 from retentiond.targets.dendrite_media.views.status import read_status
 from retentiond.targets.dendrite_media.views.stored import largest_files, largest_keys, make_stored
 from retentiond.targets.dendrite_media.views.usage import read_events
@@ -48,8 +48,9 @@ _log = get_logger()
 
 
 class _CountingSurveyor(Surveyor):
-    """Finds the due rows for their counts and sizes."""
+    """Finds the due rows of a store that is measured, for their counts and sizes."""
 
+    _taking = taking_from("pg_temp.stored", "m.bytes, m.rows")
     _streams = False
 
 

@@ -77,6 +77,6 @@ async def largest_files(connection: Conn, top: int) -> list[UsageRow]:
     """Return the largest files, each by the URI of the oldest media item that has it; items are those that share it."""
     rows = await connection.fetch(SQL["largest_files"], top)
     return [
-        UsageRow(key_of(MediaKey(row["media_id"], row["origin"]).uri), row["items"], row["bytes"])
+        UsageRow(key_of(MediaKey(row["media_id"], row["media_origin"]).uri), row["items"], row["bytes"])
         for row in rows
     ]

@@ -18,10 +18,10 @@ ANALYZE pg_temp.shared
 -- name: make_stored
 -- Every row with its part of the stored bytes by the database: the first row of a blob has the bytes of the blob, and the
 -- number of rows that share it; the others have none. Most blobs have one row, and then their bytes are its file and its
--- thumbnails, which needs no order and no hash. No index of text is read: its order may be that of another library.
+-- thumbnails, which needs no order and no hash. No index of text is read: its order may be that of another library. Its
+-- other columns are those of dendrite's row, which a survey of the report judges here.
 CREATE TEMPORARY TABLE stored AS
-SELECT m.media_id COLLATE "C" AS media_id, m.media_origin COLLATE "C" AS origin, m.user_id, m.creation_ts,
-       lower(trim(split_part(m.content_type, ';', 1)) COLLATE "C") AS type,
+SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
        CASE WHEN b.hash IS NULL THEN least(greatest(m.file_size_bytes, 0) + coalesce(t.bytes, 0), 9223372036854775807)::bigint
             WHEN f.hash IS NULL THEN 0 ELSE b.bytes END AS bytes,
        CASE WHEN b.hash IS NULL THEN 1 WHEN f.hash IS NULL THEN 0 ELSE b.rows END AS rows
@@ -61,18 +61,18 @@ FROM (SELECT k.*, row_number() OVER (PARTITION BY k.division ORDER BY k.bytes DE
                          coalesce(d.rooms, d.users) AS shown,
                          count(*) AS items, least(sum(d.bytes), 9223372036854775807)::bigint AS bytes
                   FROM (SELECT s.bytes,
-                               CASE WHEN s.user_id <> '' OR lower(s.origin COLLATE "C") = ANY ($3::text[])
+                               CASE WHEN s.user_id <> '' OR lower(s.media_origin COLLATE "C") = ANY ($3::text[])
                                     THEN 'local' ELSE 'remote' END AS class,
-                               s.origin AS server,
+                               s.media_origin COLLATE "C" AS server,
                                p.room, p.room IS NULL AND p.media_id IS NOT NULL AS rooms,
                                -- The uploader; of media of other servers the sender of the events that show them.
                                coalesce(nullif(s.user_id, ''), p.sender) COLLATE "C" AS "user",
                                s.user_id = '' AND p.sender IS NULL AND p.media_id IS NOT NULL AS users,
-                               nullif(s.type, '') AS type,
+                               nullif(lower(trim(split_part(s.content_type, ';', 1)) COLLATE "C"), '') AS type,
                                width_bucket(s.creation_ts, $4::bigint[]) AS age
                         FROM pg_temp.stored s
                         LEFT JOIN pg_temp.shown p
-                          ON p.media_id = s.media_id COLLATE "C" AND p.media_origin = s.origin COLLATE "C") d
+                          ON p.media_id = s.media_id COLLATE "C" AND p.media_origin = s.media_origin COLLATE "C") d
                   GROUP BY GROUPING SETS ((d.class), (d.server), (d.room, d.rooms), (d."user", d.users), (d.type), (d.age))) c
             WHERE c.division = ANY ($2::text[])) k) g
 WHERE g.place <= $1
@@ -80,6 +80,6 @@ ORDER BY g.division, g.place
 
 -- name: largest_files
 -- The $1 largest blobs by the key of their first row, each with the number of rows that share it.
-SELECT s.media_id, s.origin, s.rows AS items, s.bytes FROM pg_temp.stored s
+SELECT s.media_id, s.media_origin, s.rows AS items, s.bytes FROM pg_temp.stored s
 WHERE s.rows > 0
-ORDER BY s.bytes DESC, s.rows DESC, s.origin COLLATE "C", s.media_id COLLATE "C" LIMIT $1
+ORDER BY s.bytes DESC, s.rows DESC, s.media_origin COLLATE "C", s.media_id COLLATE "C" LIMIT $1
