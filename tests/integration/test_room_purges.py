@@ -20,13 +20,13 @@ from retentiond.targets.dendrite_rooms.admin_api import AdminAddress, AdminApiEr
 from retentiond.targets.dendrite_rooms.context import SCHEMA, RoomLedger
 from retentiond.targets.dendrite_rooms.purges import purge
 from retentiond.targets.dendrite_rooms.purges.purge import Purger, open_purger
-from retentiond.targets.dendrite_rooms.purges.tables import Component
+from retentiond.targets.dendrite_rooms.purges.tables import Component, Databases
 from retentiond.targets.dendrite_rooms.purges.trouble import accept_trouble, find_stop
 from tests.support.dendrite_admin import ADMIN, GUEST, USER, RecordedDendrite, Step, recorded_dendrite
 from tests.support.rooms_store import RoomsStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import asyncpg
 
@@ -171,22 +171,53 @@ async def test_the_second_look_keeps_a_room_for_each_reason_and_sends_nothing(
     assert await bench.records() == []
 
 
+async def purge_while(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[], Awaitable[object]],
+    stop: Stop | None = None,
+) -> PurgeOutcome:
+    """Purge the room, and do something between the count of its rows and the last look."""
+    count = Databases.count_rows
+
+    async def count_and_act(self: Databases, *arguments: Any) -> dict[str, int]:
+        rows = await count(self, *arguments)
+        await act()
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Databases, "count_rows", count_and_act)
+        return await bench.purge(stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "statement"),
+    [
+        ("joined", "UPDATE roomserver_membership SET membership_nid = 3 WHERE target_local"),
+        # An older event, which another server has sent.
+        ("changed", "DELETE FROM roomserver_events WHERE event_nid IN (SELECT min(event_nid) FROM roomserver_events GROUP BY room_nid)"),
+        ("room_gone", "DELETE FROM roomserver_rooms"),
+    ],
+)  # fmt: skip
 async def test_a_room_that_changes_between_the_count_and_the_last_look_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, obstacle: Obstacle, statement: str
+) -> None:
+    outcome = await purge_while(bench, monkeypatch, lambda: bench.connection.execute(statement))
+    assert (outcome.kind, outcome.obstacle) == ("kept", obstacle)
+    assert not bench.dendrite.purges
+
+
+async def test_a_stop_before_the_request_sends_none_and_withdraws_the_purge(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with bench.purger() as purger:
-        count = purger.databases.count_rows
+    stop = Stop()
 
-        async def count_and_join(*arguments: Any) -> dict[str, int]:
-            rows = await count(*arguments)
-            await bench.rooms.member(ROOM, "@late:here.test", "join")
-            return rows
+    async def ask() -> None:
+        stop.ask()
 
-        monkeypatch.setattr(type(purger.databases), "count_rows", lambda _self, *some: count_and_join(*some))
-        outcome = await purger.purge_room(
-            RoomOrder(ROOM, "left"), lease=bench.lease, pass_id=None, stop=Stop()
-        )
-    assert outcome.obstacle == "joined"
+    outcome = await purge_while(bench, monkeypatch, ask, stop)
+    assert (outcome.kind, outcome.obstacle) == ("kept", "purge_too_late")
+    assert await bench.states() == [(ROOM, "withdrawn")]
     assert not bench.dendrite.purges
 
 
