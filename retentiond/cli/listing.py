@@ -13,7 +13,7 @@ _NAME_LIMIT = 120
 
 
 def write_item(out: Output, item: Item, *, as_json: bool, with_target: bool) -> None:
-    """Write an item of a plan: action, reason, policy, size and URI, or the same as a line of JSON."""
+    """Write an item of a plan: action, reason, policy, size, URI and details, or the same as a line of JSON."""
     if as_json:
         out.put(json.dumps(item.as_json()) + "\n")
         return
@@ -21,7 +21,7 @@ def write_item(out: Output, item: Item, *, as_json: bool, with_target: bool) -> 
     policy = printable(item.policy or "-")
     out.put(
         f"{target}{item.action:<6} {printable(item.reason):<16} {policy:<16} "
-        f"{size_in_words(item.bytes):>10}  {printable(item.media, _URI_LIMIT)}\n"
+        f"{size_in_words(item.bytes):>10}  {'  '.join(filter(None, (printable(item.media, _URI_LIMIT), item.details())))}\n"
     )
 
 

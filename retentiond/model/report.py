@@ -176,6 +176,26 @@ class Item:
         """Return the item as the line that `plan --list --json` prints."""
         return asdict(self)
 
+    def details(self) -> str:
+        """Return what a line of `plan --list` says of the item besides."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomItem(Item):
+    """A room of a plan; `since` is when its time began, None where a local user is in it or nothing tells."""
+
+    events: int
+    since: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item as the line that `plan --list --json` prints."""
+        return asdict(self) | {"since": self.since.isoformat() if self.since else None}
+
+    def details(self) -> str:
+        """Return what a line of `plan --list` says of the item besides."""
+        return f"{self.events:,} events" + (f", empty since {self.since:%Y-%m-%d}" if self.since else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Released:

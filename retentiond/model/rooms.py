@@ -221,6 +221,12 @@ def counted_from(room: Room, claimed: datetime, now: datetime) -> datetime:
     return room.first_seen if claimed > now + _CLOCK_TOLERANCE else max(room.first_seen, claimed)
 
 
+def empty_since(room: Room, now: datetime) -> datetime | None:
+    """Return since when a room is empty as far as is known: the last leave, but no earlier than the first look."""
+    left = None if room.joined else claimed_time(room, "left")
+    return left if left is None or room.first_seen is None else counted_from(room, left, now)
+
+
 @dataclass(frozen=True, slots=True)
 class RoomTotals:
     """Rooms, their events, and the bytes that these take in the database."""

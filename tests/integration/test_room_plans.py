@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from retentiond.model.audit import Finding
-    from retentiond.model.report import PassReport
+    from retentiond.model.report import Item, PassReport
     from tests.support.database import DatabaseServer
     from tests.support.media_target import Retention
     from tests.support.store import DendriteStore
@@ -319,3 +319,20 @@ async def test_what_is_kept_of_purged_rooms_can_be_read(
         assert [one async for one in target.kept_rooms(GONE)] == [room]
         assert [one async for one in target.kept_rooms("!none:there.test")] == []
     assert datetime.fromisoformat(room["purged_at"]) < datetime.now(UTC)
+
+
+async def test_a_list_says_how_many_events_a_room_has_and_since_when_it_is_empty(
+    rooms: RoomsStore, database: str, dendrite: RecordedDendrite
+) -> None:
+    await rooms.add(GONE, age=timedelta(days=30))
+    await rooms.add("!joined:there.test", members={"@in:here.test": "join"})
+    retention = RoomRetention(database, dendrite.url)
+    await retention.one_pass()
+    items: dict[str, Item] = {}
+    async with retention.opened() as target:
+        await target.plan(lambda item: items.__setitem__(item.media, item), NullProgress())
+    gone, joined = items[GONE].as_json(), items["!joined:there.test"].as_json()
+    # The leave is a month old, but nobody had looked.
+    assert datetime.fromisoformat(gone["since"]) > datetime.now(UTC) - timedelta(hours=1)
+    assert (gone["events"], joined["since"]) == (6, None)
+    assert items[GONE].details().startswith("6 events, empty since 20")

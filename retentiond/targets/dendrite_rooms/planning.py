@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.engine.passes import conclude
 from retentiond.model.errors import RefusedError
-from retentiond.model.report import Item, PassReport
-from retentiond.model.rooms import RoomTotals, judge_room_limits
+from retentiond.model.report import PassReport, RoomItem
+from retentiond.model.rooms import RoomTotals, empty_since, judge_room_limits
 from retentiond.targets.dendrite_rooms.context import KIND, ledger_tables
 from retentiond.targets.dendrite_rooms.media import find_media
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
     from retentiond.model.errors import Refusal
+    from retentiond.model.report import Item
     from retentiond.model.room_explanation import RoomExplanation
     from retentiond.model.rooms import Room, Verdict
     from retentiond.targets.dendrite_rooms.context import RoomContext
@@ -145,7 +146,7 @@ async def plan_rooms(
         if explained is not None and room.room_id == explained[0]:
             explained[1].judge(room, verdict, context.settings.rules)
         if listen is not None:
-            listen(item_of(context.name, room, verdict))
+            listen(item_of(context.name, room, verdict, planned.survey.now))
 
     progress.stage("survey", None)
     async with read_only_connection(context.settings.database) as connection:
@@ -167,13 +168,15 @@ async def plan_rooms(
     return report
 
 
-def item_of(target: str, room: Room, verdict: Verdict) -> Item:
+def item_of(target: str, room: Room, verdict: Verdict, now: datetime) -> RoomItem:
     """Return a room as an item of a plan."""
-    return Item(
+    return RoomItem(
         target,
         room.room_id,
         "remove" if verdict.reason is None else "keep",
         verdict.reason or "due",
         verdict.policy,
         room.bytes,
+        room.events,
+        empty_since(room, now),
     )
