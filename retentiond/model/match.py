@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
 from retentiond.model.fields import all_handled
@@ -82,8 +82,8 @@ def _sources(match: Match) -> frozenset[str]:
     return frozenset(
         source
         for name in match.conditions
-        if (sources := CONDITIONS[name].sources)
-        for source in sources(getattr(match, name))
+        if isinstance(condition := CONDITIONS[name], OfReferences)
+        for source in condition.sources(getattr(match, name))
     )
 
 
@@ -203,39 +203,56 @@ def _literal(part: str) -> str:
     return "".join("." if char == "?" else re.escape(char) for char in part)
 
 
-_Holds: TypeAlias = "Callable[[Any, MediaRow, frozenset[str], AbstractSet[str] | None], bool]"
+class OfRow(NamedTuple):
+    """A condition that the row alone decides, which never changes; `test` takes its value, the row, and our names."""
+
+    test: Callable[[Any, MediaRow, frozenset[str]], bool]
+
+    def holds(
+        self, value: Any, row: MediaRow, names: frozenset[str], _mentions: AbstractSet[str] | None
+    ) -> bool:
+        """Return whether the condition holds for the row."""
+        return self.test(value, row, names)
 
 
-class Condition(NamedTuple):
-    """How a condition is decided, and the references that it asks about.
+class OfReferences(NamedTuple):
+    """A condition that references decide, which are asked again until the purge.
 
-    `holds` takes its value, the row, our names, and the mentions. `sources` returns, for its value, the sources of
-    references that decide it; without it the row alone decides, which never changes.
+    `test` takes its value and the sources that mention the row, and `sources` returns, for its value, those that it asks
+    about. Where they were not read, it does not hold.
     """
 
-    holds: _Holds
-    sources: Callable[[Any], Iterable[str]] | None = None
+    test: Callable[[Any, AbstractSet[str]], bool]
+    sources: Callable[[Any], Iterable[str]]
+
+    def holds(
+        self, value: Any, _row: MediaRow, _names: frozenset[str], mentions: AbstractSet[str] | None
+    ) -> bool:
+        """Return whether the condition holds for a row with these mentions."""
+        return mentions is not None and self.test(value, mentions)
 
 
-CONDITIONS: Final[Mapping[str, Condition]] = {
-    "origin": Condition(lambda origin, row, names, _mentions: _origin_matches(row, origin, names)),
-    "user": Condition(lambda pattern, row, *_: bool(row.user_id and glob(pattern).match(row.user_id))),
-    "content_type": Condition(lambda pattern, row, *_: _content_type_matches(row.content_type, pattern)),
-    "larger_than": Condition(lambda size, row, *_: row.file_size_bytes > size),
-    "uploaded_before": Condition(lambda day, row, *_: row.creation_ts < day_start_ms(day)),
-    "upload_name": Condition(lambda pattern, row, *_: _name_matches(row, pattern)),
-    "room": Condition(
-        lambda room, _row, _names, mentions: room_source(room) in (mentions or ()),
+CONDITIONS: Final[Mapping[str, OfRow | OfReferences]] = {
+    "origin": OfRow(lambda origin, row, names: _origin_matches(row, origin, names)),
+    "user": OfRow(lambda pattern, row, _names: bool(row.user_id and glob(pattern).match(row.user_id))),
+    "content_type": OfRow(lambda pattern, row, _names: _content_type_matches(row.content_type, pattern)),
+    "larger_than": OfRow(lambda size, row, _names: row.file_size_bytes > size),
+    "uploaded_before": OfRow(lambda day, row, _names: row.creation_ts < day_start_ms(day)),
+    "upload_name": OfRow(lambda pattern, row, _names: _name_matches(row, pattern)),
+    "room": OfReferences(
+        lambda room, mentions: room_source(room) in mentions,
         lambda room: (room_source(room), SENT_BY, *ENCRYPTION),
     ),
-    "unreferenced": Condition(
-        lambda _true, _row, _names, mentions: is_unreferenced(mentions),
+    "unreferenced": OfReferences(
+        lambda _true, mentions: is_unreferenced(mentions),
         lambda _true: (*ANYWHERE, *ENCRYPTION),
     ),
 }
 """Every condition of a match. A condition without a line would match by being skipped."""
 
-OF_REFERENCES: Final = frozenset(name for name, condition in CONDITIONS.items() if condition.sources)
+OF_REFERENCES: Final = frozenset(
+    name for name, condition in CONDITIONS.items() if isinstance(condition, OfReferences)
+)
 """The conditions that references decide, which are invisible in encrypted rooms. They are asked again until the purge."""
 OF_THE_ROW: Final = frozenset(CONDITIONS) - OF_REFERENCES
 """The conditions that the row alone decides: they cannot change."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from retentiond.model.fields import all_handled
 from retentiond.model.match import Match, may_take, mismatches, uploaded_here
 from retentiond.model.media import valid_hash
 from retentiond.model.mentions import ENCRYPTION, counted_from
@@ -163,6 +164,11 @@ def decide(
             # This policy keeps media that were read lately, and a later policy does not ask for the last access.
             in_doubt = in_doubt or unmatched
     return in_doubt or unmatched
+
+
+# A key that `decide` leaves out would have no effect, and what it should keep would go.
+all_handled(Policy, {"name", "match", "keep", "since", "removes"}, "model/policy.py: decide")
+all_handled(Rules, {"policies", "server_names"}, "model/policy.py: decide")
 
 
 def _judge_age(

@@ -200,6 +200,11 @@ def judge(room: Room, policy: RoomPolicy, rules: RoomRules, now: datetime) -> Ve
     return Verdict(reason, policy.name, due_from=due) if reason else Verdict(None, policy.name, due)
 
 
+# A key that `decide` and `judge` leave out would have no effect, and what it should keep would go.
+all_handled(RoomPolicy, {"name", "match", "keep", "since"}, "model/rooms.py: judge")
+all_handled(RoomRules, {"policies", "cool_off", "protect"}, "model/rooms.py: judge")
+
+
 def claimed_time(room: Room, since: RoomSince) -> datetime | None:
     """Return the time of the event that a policy counts from, as its server claims it; None if that is not known.
 

@@ -20,7 +20,8 @@ from retentiond.config.policies import MatchConfig, PolicyConfig, QuotaConfig
 from retentiond.config.schema import check_kinds
 from retentiond.model.facts import read_facts
 from retentiond.model.fields import all_handled
-from retentiond.model.match import CONDITIONS, Match
+from retentiond.model.match import CONDITIONS, Match, OfReferences
+from retentiond.model.media import MediaRow
 from retentiond.model.protections import protecting
 from retentiond.targets.registry import open_target
 from retentiond.targets.settings import resolve_target
@@ -107,8 +108,8 @@ def test_a_condition_that_one_place_leaves_out_stops_the_program_instead_of_matc
     )
     newcomer.insert(
         "model/match.py",
-        '    "room": Condition(',
-        '    "animated": Condition(lambda wanted, row, *_: (row.content_type == "image/gif") == wanted),\n',
+        '    "room": OfReferences(',
+        '    "animated": OfRow(lambda wanted, row, _names: (row.content_type == "image/gif") == wanted),\n',
     )
     newcomer.is_stopped(
         "import retentiond.cli.plan",
@@ -135,6 +136,10 @@ def test_a_condition_or_key_that_the_verdicts_in_sql_leave_out_stops_the_program
     """A key of a policy that only `decide` knew was ignored for each row whose verdict PostgreSQL computes."""
     verdicts = "import retentiond.targets.dendrite_media.surveys.verdicts"
     newcomer.insert("model/policy.py", '    since: Since = "created"', "    only_idle: bool = False\n")
+    newcomer.is_stopped(
+        verdicts, "model/policy.py: decide must handle the fields of Policy: missing only_idle, unknown none"
+    )
+    newcomer.insert("model/policy.py", '"since", "removes"}', '"only_idle", ')
     newcomer.insert("model/facts.py", '"since", "removes"}', '"only_idle", ')
     newcomer.is_stopped(
         verdicts,
@@ -142,7 +147,7 @@ def test_a_condition_or_key_that_the_verdicts_in_sql_leave_out_stops_the_program
     )
     newcomer.insert("model/match.py", FIELD, FACT_OF_THE_MODEL)
     newcomer.insert(
-        "model/match.py", '    "room": Condition(', '    "animated": Condition(lambda *_: True),\n'
+        "model/match.py", '    "room": OfReferences(', '    "animated": OfRow(lambda *_: True),\n'
     )
     newcomer.is_stopped(
         verdicts,
@@ -154,8 +159,8 @@ def test_a_condition_on_references_without_words_for_its_facts_stops_the_program
     newcomer.insert("model/match.py", FIELD, FACT_OF_THE_MODEL)
     newcomer.insert(
         "model/match.py",
-        '    "room": Condition(',
-        '    "animated": Condition(lambda *_: True, lambda _: ("animated",)),\n',
+        '    "room": OfReferences(',
+        '    "animated": OfReferences(lambda *_: True, lambda _: ("animated",)),\n',
     )
     newcomer.is_stopped(
         "import retentiond.model.facts",
@@ -239,3 +244,11 @@ def test_a_field_that_is_gone_is_told_like_one_that_is_new() -> None:
 def test_a_table_of_kinds_that_leaves_one_out_stops_the_program_instead_of_failing_after_a_pass() -> None:
     with pytest.raises(TypeError, match="words must have each kind of target"):
         check_kinds({"dendrite_media"}, "words")
+
+
+def test_a_condition_that_references_decide_does_not_hold_where_they_were_not_read() -> None:
+    """A new one could ask for the absence of a mention, and then take all rows of a store without copies."""
+    condition = OfReferences(lambda _value, mentions: "pins" not in mentions, lambda _value: ("pins",))
+    row = MediaRow("id", "there.test", "image/png", 100, 0, "cat.png", "A" * 43, "")
+    assert not condition.holds(True, row, frozenset(), None)
+    assert condition.holds(True, row, frozenset(), frozenset())
