@@ -168,7 +168,7 @@ class Delete:
         left_out = {reason for plan in plans if plan.ownership for reason in plan.ownership.left_out}
         if kept:
             session.error(
-                f"nothing was deleted; all of it is kept: {', '.join(sorted(kept))}; {_way_over(kept, left_out)}"
+                f"nothing was deleted; all of it is kept: {', '.join(sorted(kept))}; {_where_to_look(kept, left_out)}"
             )
             return RefusedError.exit_status
         if any(plan.failed for plan in plans):
@@ -195,16 +195,16 @@ class Delete:
         return words + "?"
 
 
-def _way_over(kept: set[str], left_out: set[str]) -> str:
+def _where_to_look(kept: set[str], left_out: set[str]) -> str:
     ways = []
     if "hold" in kept:
-        ways.append("`retentiond hold list` shows the holds, and `hold release` releases one")
+        ways.append("`retentiond hold list` shows the holds with their reasons")
     if "restored" in kept:
-        ways.append("`retentiond quarantine forget` ends the protection of restored items")
+        ways.append("items that somebody has restored are kept")
     if left_out:
         ways.append(
             "`retentiond delete --media mxc://…`, or `--user` of the uploader, deletes what was left out"
         )
     if kept - left_out - {"hold", "restored", "invalid_hash", "unsafe_path"}:
-        ways.append("--even-protected overrides protections")
+        ways.append("`retentiond plan --explain` shows what refers to an item")
     return "; ".join(ways) or "`retentiond plan --list` explains each"

@@ -94,7 +94,7 @@ class Ledger:
         Targets of two kinds may share a database, and each brings its tables when it first works there. Raise
         UnreachableError with the necessary GRANT if our role may not, and for a ledger of a newer version.
         """
-        if not await ledger_exists(connection):
+        if not await self.exists(connection) and not await ledger_exists(connection):
             await refuse_standby(connection)
             await self._refuse_foreign_owner(connection)
             missing = await self.missing_right(connection)
@@ -145,7 +145,7 @@ class Ledger:
 
     async def missing_right(self, connection: Conn) -> str | None:
         """Name the missing right to create the ledger or to write into it, and the GRANT for it."""
-        if await ledger_exists(connection):
+        if await self.exists(connection) or await ledger_exists(connection):
             lacking = await connection.fetchrow(SQL["lacking_rights"])
             if lacking is None:
                 return None

@@ -185,9 +185,7 @@ def _erasure_lines(report: PurgeReport) -> Iterable[str]:
     if erasure is None:
         return
     if not erasure.even_under_floor and (report.kept["under_floor"] or report.kept["newer"]):
-        yield (
-            f"The floor keeps chats with entries of {report.to_date} or later; --even-under-floor with --reason erases them, too."
-        )
+        yield f"The floor keeps chats with entries of {report.to_date} or later."
     if erasure.remaining and dry_run:
         yield f"Chats of this visitor to be kept: {erasure.remaining:,}."
     elif erasure.remaining:

@@ -102,8 +102,11 @@ def no_mark(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     (_media_path(line) / ".retentiond/store").unlink()
 
 
+OLDER = "UPDATE retentiond.store SET last_pass = 0; DELETE FROM retentiond.pass"
+
+
 def older_database(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    line.execute("UPDATE retentiond.store SET last_pass = 0")
+    line.execute(OLDER)
 
 
 def clock_behind(line: RealCommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +360,7 @@ def test_what_does_not_look_like_growth_counts_towards_the_share(
 
 def test_the_yes_of_other_commands_goes_over_nothing(line: RealCommandLine) -> None:
     line.keys["limits"] = {"max_share": 0.1}
-    line.execute("UPDATE retentiond.store SET last_pass = 0")
+    line.execute(OLDER)
     uri = next(iter(state(line)[0])).uri
     assert line.type("delete", "--media", uri, "--yes").status == 3
     assert line.type("quarantine", "purge", "--yes").status == 3

@@ -85,11 +85,11 @@ def test_the_document_is_of_what_was_done_and_the_plan_is_on_standard_error(tmp_
     ("kept", "told"),
     [
         ({"hold": 1}, "`retentiond hold list` shows the holds"),
-        ({"profile_avatars": 1}, "--even-protected overrides protections"),
-        ({"restored": 1}, "`retentiond quarantine forget` ends the protection of restored items"),
+        ({"profile_avatars": 1}, "`retentiond plan --explain` shows what refers to an item"),
+        ({"restored": 1}, "items that somebody has restored are kept"),
     ],
 )
-def test_what_is_kept_stops_it_with_3_and_the_way_over_is_told(
+def test_what_is_kept_stops_it_with_3_and_says_what_to_look_at(
     tmp_path: Path, kept: dict[str, int], told: str
 ) -> None:
     target = FakeTarget(planned=plan(kept=kept))
@@ -98,8 +98,9 @@ def test_what_is_kept_stops_it_with_3_and_the_way_over_is_told(
     assert told in outcome.stderr
 
 
-def test_a_hold_is_never_told_to_be_gone_over(tmp_path: Path) -> None:
-    target = FakeTarget(planned=plan(kept={"hold": 1}))
+@pytest.mark.parametrize("reason", ["hold", "profile_avatars"])
+def test_no_message_advises_to_delete_what_is_kept(tmp_path: Path, reason: str) -> None:
+    target = FakeTarget(planned=plan(kept={reason: 1}))
     assert "--even-protected" not in CommandLine(tmp_path, (target,)).type("delete", *MEDIA, "--yes").stderr
 
 

@@ -52,8 +52,7 @@ async def held(context: ChatContext, name: StoreName, purge: AccountPurge) -> Re
             "hold",
             f"{hold}, on the whole account",
             "none",
-            f"{hold} is on the whole account: `retentiond hold list` shows it; release it, or purge again once it has "
-            "ended",
+            f"{hold} is on the whole account: `retentiond hold list` shows it; purge again once it has ended",
         )
     return Refusal(
         "hold",
@@ -96,8 +95,7 @@ def without_ids(config: ChatTarget, name: StoreName, staying: int) -> Refusal | 
     elif getattr(config, name).without_chat == "keep":
         hint = (
             f"without `{key}` the rows of {name} cannot be compared with the chats of the database: set it to the "
-            "column or field of chat IDs; `without_chat: purge` purges by account and date alone, including rows of "
-            "chats with another date in the database"
+            "column or field of chat IDs"
         )
     else:
         return None

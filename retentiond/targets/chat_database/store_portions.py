@@ -125,10 +125,9 @@ class Portions(ABC, Generic[Q]):
         """Report how many rows are kept because their date or chat is unknown."""
         found = {"have no believable date, and are kept": self.undated()}
         if self._names_chats and not self._by_date and self._names_nameless:
-            found[
-                "do not name a chat that could be looked up in the database, and are kept; with `without_chat: "
-                "purge` they are purged by account and date alone"
-            ] = self.without_chat(())
+            found["do not name a chat that could be looked up in the database, and are kept"] = (
+                self.without_chat(())
+            )
         counted = {words: await count(rows) for words, rows in found.items() if rows is not None}
         return [f"{number} {self._noun} {words}" for words, number in counted.items() if number]
 

@@ -211,8 +211,7 @@ def refusal_of(
             "hold",
             f"{verdicts['hold']} chats of the visitor",
             "none",
-            "a hold covers chats of this visitor: `retentiond hold list` shows it; release it, or ask again once it has "
-            "ended",
+            "a hold covers chats of this visitor: `retentiond hold list` shows it; ask again once it has ended",
         )
     if chats > MOST_CHATS:
         return Refusal(
@@ -226,8 +225,7 @@ def refusal_of(
             "floor",
             f"{chats} chats",
             f"chats that began before {first_kept}",
-            f"every chat of this visitor began on {first_kept} or later, and the floor keeps it; ask again "
-            "later, or with --even-under-floor and --reason",
+            f"every chat of this visitor began on {first_kept} or later, and the floor keeps it; ask again later",
         )
     return None
 

@@ -128,7 +128,7 @@ async def _refuse_held(connection: Conn, room_id: str) -> None:
                 "hold",
                 f"the room {printable(room_id)} is on hold",
                 None,
-                "nothing was changed; `retentiond hold list` shows the holds, and `hold release` releases one",
+                "nothing was changed; `retentiond hold list` shows the hold and its reason",
             )
         )
 
