@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from retentiond.engine.target import NullProgress
 from retentiond.model.holds import HoldRequest, HoldSubject
 from retentiond.targets.dendrite_media.surveys import survey
+from tests.support.chance import NIGHTLY
 from tests.support.media_target import Retention
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
@@ -243,7 +244,7 @@ async def compare(
 
 
 AT_RANDOM = settings(
-    max_examples=8,
+    max_examples=40 if NIGHTLY else 5,
     deadline=None,
     database=None,
     derandomize=True,
