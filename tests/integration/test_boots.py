@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from retentiond.adapters.postgres import connection_to
 from retentiond.engine.target import NullProgress
 from retentiond.ledger import clocks
+from retentiond.ledger.clocks import note_clock
 from retentiond.ledger.host import HostClock
 from retentiond.model.errors import RefusedError
 from tests.support.media_target import let_pass
@@ -17,6 +20,8 @@ from tests.support.media_target import let_pass
 if TYPE_CHECKING:
     import asyncpg
 
+    from retentiond.adapters.postgres import Conn
+    from retentiond.ledger.clocks import Gap
     from tests.support.dendrite_admin import RecordedDendrite
     from tests.support.media_target import Retention
     from tests.support.room_target import RoomRetention
@@ -171,3 +176,20 @@ async def test_a_clock_that_one_target_accepted_is_not_accepted_for_another(
     report = await room_retention.one_pass()
     assert report.refused is not None
     assert report.refused.limit == "clock_leapt"
+
+
+async def test_two_that_find_a_gap_at_once_put_off_once(
+    rooms: RoomsStore, database: str, machine: Machine
+) -> None:
+    await machine.boot(rooms.connection, off=5 * DAY)
+    found: list[Gap] = []
+
+    async def put_off(_connection: Conn, gap: Gap) -> None:
+        found.append(gap)
+
+    async def note() -> None:
+        async with connection_to(database) as connection:
+            await note_clock(connection, "rooms", put_off)
+
+    await asyncio.gather(*(note() for _ in range(4)))
+    assert len(found) == 1
