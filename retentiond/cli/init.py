@@ -23,9 +23,18 @@ from retentiond.config.dendrite_yaml import media_directory
 from retentiond.config.example import example_config
 from retentiond.config.load import ReferenceProblemError, resolve_reference
 from retentiond.config.media import Limits
-from retentiond.config.new_file import check_new, may_write, write_new
+from retentiond.config.new_file import (
+    DROP_IN,
+    as_account,
+    check_new,
+    drop_in,
+    has_service,
+    may_write,
+    service_user,
+    write_drop_in,
+    write_new,
+)
 from retentiond.config.problems import ConfigError
-from retentiond.config.service import DROP_IN, as_account, drop_in, has_service, service_user, write_drop_in
 from retentiond.model.errors import MissingRightError, RefusedError, UsageError
 from retentiond.model.text import printable
 from retentiond.targets.chat_database.discovery import Accounts, find_accounts

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Final
 import tenacity
 
 from retentiond.adapters.logging import get_logger
-from retentiond.daemon.audits import Audits
 from retentiond.daemon.policies import OpenTarget, ShorteningPreview
-from retentiond.daemon.samples import take_samples
+from retentiond.daemon.rounds import Audits, SweepLoop, take_samples
 from retentiond.daemon.status import Reachability
-from retentiond.daemon.sweeps import SweepLoop
 from retentiond.engine.capabilities import HasQuotas
 from retentiond.engine.target import PassOptions, Stop
 from retentiond.model.errors import BusyError, RefusedError, RetentiondError, UnreachableError

@@ -22,7 +22,7 @@ from retentiond.targets.dendrite_media.quarantine.release import SQL as RELEASE_
 from retentiond.targets.dendrite_media.quarantine.released_rows import SQL as RELEASED_SQL
 from retentiond.targets.dendrite_media.restore.wanted import SQL as RESTORE_SQL
 from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
-from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as THUMBNAIL_ROW_SQL
+from retentiond.targets.dendrite_media.sweeps.sweep import ROWS_SQL as THUMBNAIL_ROW_SQL
 from tests.support.media_target import Retention
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from retentiond.cli.environment import Environment
 from retentiond.config.chats import ChatTarget
 from retentiond.config.example import example_config
 from retentiond.config.load import load_config
-from retentiond.config.service import drop_in
+from retentiond.config.new_file import drop_in
 from retentiond.demo.chat_show import make_chat_tables
 from tests.support.chatwoot import TABLES
 from tests.support.command_line import Arranges, Outcome, Terminal

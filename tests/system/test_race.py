@@ -17,7 +17,7 @@ import pytest
 from retentiond.engine.target import PassOptions
 from retentiond.model.media import MediaKey
 from retentiond.targets.dendrite_media.quarantine.entry_table import SQL as ENTRY_SQL
-from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import SQL as ROWS_SQL
+from retentiond.targets.dendrite_media.sweeps.sweep import ROWS_SQL
 from tests.support.chance import AGAIN, NIGHTLY, SEED
 from tests.support.dendrite_writer import DEFAULT_THUMBNAILS, ClientGoneError, DendriteWriter, no_pause
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore, hash_of

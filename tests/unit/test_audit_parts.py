@@ -13,7 +13,7 @@ from retentiond.adapters.disk import DiskWorkers
 from retentiond.engine.target import AuditOptions, Stop
 from retentiond.model.audit import KINDS, AuditReport, Finding
 from retentiond.model.media import Hash, MediaRow
-from retentiond.targets.dendrite_media.audit import merge
+from retentiond.targets.dendrite_media.audit import auditor
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer
 from retentiond.targets.dendrite_media.audit.contents import ContentOnDisk, FileSeen
 from retentiond.targets.dendrite_media.audit.judge import ContentInDatabase
@@ -159,7 +159,7 @@ class CountedWorkers(DiskWorkers):
 async def test_a_scan_hands_a_thread_long_runs_of_directories(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, calls: int
 ) -> None:
-    monkeypatch.setattr(merge, "_BLOBS_A_RUN", most)
+    monkeypatch.setattr(auditor, "_BLOBS_A_RUN", most)
     names = sorted(
         f"{first}{second}{'x' * 41}" for first in "ABCDEFGHIJ" for second in "abcdefghijklmnopqrstuvwxyz-0"
     )
@@ -173,7 +173,7 @@ async def test_a_scan_hands_a_thread_long_runs_of_directories(
     try:
         with MediaTree(tmp_path) as tree:
             shelves = list_levels(tree).shelves
-            async with merge.ScansAhead(tree, disk, shelves) as scans:
+            async with auditor.ScansAhead(tree, disk, shelves) as scans:
                 while (run := await scans.next()) is not None:
                     assert set(run.blobs.values()) == {"file:2"}
                     found += run.blobs
@@ -189,7 +189,7 @@ async def test_the_error_of_a_scan_is_raised_where_its_run_is_awaited(tmp_path: 
     disk = DiskWorkers(1)
     try:
         with MediaTree(tmp_path) as tree:
-            async with merge.ScansAhead(tree, disk, [cast("Any", None)]) as scans:
+            async with auditor.ScansAhead(tree, disk, [cast("Any", None)]) as scans:
                 with pytest.raises(AttributeError):
                     await scans.next()
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retentiond.daemon.samples import LOOK_EVERY
+from retentiond.daemon.rounds import SAMPLE_LOOK_EVERY
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
 from tests.support.command_line import CommandLine
 from tests.support.fake_daemon_target import DaemonTarget, FakeStore
@@ -89,10 +89,10 @@ async def test_a_daemon_takes_the_sample_that_it_missed_at_its_start_and_then_on
     await daemon.until(lambda: table.taken == [1])
     for day in (2, 3):
         for _ in range(HOURS_OF_A_DAY):
-            await daemon.clock.advance(LOOK_EVERY)
+            await daemon.clock.advance(SAMPLE_LOOK_EVERY)
         assert table.taken == list(range(1, day))
         table.day = day
-        await daemon.clock.advance(LOOK_EVERY)
+        await daemon.clock.advance(SAMPLE_LOOK_EVERY)
     assert table.taken == [1, 2, 3]
     assert set(table.asked) == {"run"}
     assert len(daemon.entries("sample_taken")) == 3
@@ -105,11 +105,11 @@ async def test_a_sample_that_fails_is_one_warning_and_is_tried_again_and_passes_
     table.error = UnreachableError("the database is full; make room")
     await daemon.start(media=media(schedule={"every": "1h"}))
     await daemon.until(lambda: daemon.entries("sample_not_taken"))
-    await daemon.clock.advance(3 * LOOK_EVERY)
+    await daemon.clock.advance(3 * SAMPLE_LOOK_EVERY)
     (warning,) = daemon.entries("sample_not_taken")
     assert (warning["level"], warning["target"], warning["error"]) == ("warning", "media", str(table.error))
     table.error = None
-    await daemon.clock.advance(LOOK_EVERY)
+    await daemon.clock.advance(SAMPLE_LOOK_EVERY)
     assert table.taken == [1]
     assert await daemon.stop() == 0
 
@@ -120,7 +120,7 @@ async def test_a_daemon_beside_another_leaves_the_samples_to_it(
     table.error = BusyError("another daemon works on it; stop one of them")
     await daemon.start(media=media())
     await daemon.until(lambda: table.asked)
-    await daemon.clock.advance(LOOK_EVERY)
+    await daemon.clock.advance(SAMPLE_LOOK_EVERY)
     assert len(table.asked) == 2
     assert not daemon.entries("sample_not_taken")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import read_only_connection
@@ -14,8 +17,7 @@ from retentiond.model.audit import AuditReport, Finding
 from retentiond.targets.dendrite_media.audit.confirm import Confirmer, Looked
 from retentiond.targets.dendrite_media.audit.database import Contents, invalid_hashes, orphan_thumbnail_rows
 from retentiond.targets.dendrite_media.audit.judge import is_whole, wrong_hash
-from retentiond.targets.dendrite_media.audit.merge import Compared, ScansAhead, merge
-from retentiond.targets.dendrite_media.audit.scan import list_levels
+from retentiond.targets.dendrite_media.audit.scan import list_levels, scan_run
 from retentiond.targets.dendrite_media.audit.telling import Telling
 from retentiond.targets.dendrite_media.audit.uploads import look_at_uploads
 from retentiond.targets.dendrite_media.audit.verify import ReadRate, verify_contents
@@ -23,22 +25,26 @@ from retentiond.targets.dendrite_media.store.context import open_media
 from retentiond.targets.dendrite_media.store.safety import check_belonging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
+    from retentiond.adapters.disk import DiskWorkers
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import AuditOptions
     from retentiond.model.media import Hash
-    from retentiond.targets.dendrite_media.audit.scan import Levels
+    from retentiond.targets.dendrite_media.audit.database import Expected
+    from retentiond.targets.dendrite_media.audit.scan import Levels, OddPath, ScannedRun, Shelf
     from retentiond.targets.dendrite_media.audit.verify import Verified
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import TargetContext
-
 
 YOUNG: Final = timedelta(days=1)
 """A file newer than this before the start of an audit is no orphan: its row may still be written."""
 _SUSPECTS: Final = 500
 _READ_AT_ONCE: Final = 512
 _READERS: Final = 2
+_BLOBS_A_RUN: Final = 4000
+# About 20 MB; the database sorts for some seconds before it returns the first blob.
+_RUNS_AHEAD: Final = 12
 
 
 class Auditor:
@@ -189,3 +195,78 @@ async def record_end(context: TargetContext, report: AuditReport, command: str) 
         await save_audit(context.pool, context.name, command, report.started_at, report.finished_at, fields)
     fields.pop("target")
     get_logger(target=context.name).info("audit_finished", **fields, command=command)
+
+
+@dataclass(slots=True)
+class Compared:
+    """A stretch of the merge: equal blobs, suspects, and other findings of the scan."""
+
+    contents: int = 0
+    blobs: int = 0
+    fitting: list[Hash] = field(default_factory=list)
+    suspects: list[Hash] = field(default_factory=list)
+    odd: list[OddPath] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+async def merge(scans: ScansAhead, contents: Contents) -> AsyncGenerator[Compared, None]:
+    """Merge both sides to their ends."""
+    while (scanned := await scans.next()) is not None:
+        there = scanned.blobs
+        unreadable = scanned.unreadable + [blob for blob, files in there.items() if files is None]
+        blobs = sum(files != "" for files in there.values())
+        yield Compared(blobs=blobs, odd=scanned.odd, unreadable=unreadable)
+        async for page in contents.up_to(scanned.last):
+            yield _compare(page, there)
+        # The rest has no row; an empty directory holds nothing that could be an orphan.
+        yield Compared(suspects=[blob for blob, files in there.items() if files])
+    async for page in contents.up_to(None):
+        yield _compare(page, {})
+
+
+def _compare(page: Sequence[Expected], there: dict[Hash, str | None]) -> Compared:
+    compared = Compared(contents=len(page))
+    for expected in page:
+        files = there.pop(expected.blob, "")
+        if files is not None:
+            (compared.fitting if files == expected.files else compared.suspects).append(expected.blob)
+    return compared
+
+
+class ScansAhead:
+    """The scan, running in the background while the database still sorts; it waits when enough is scanned ahead."""
+
+    def __init__(self, tree: MediaTree, disk: DiskWorkers, shelves: Sequence[Shelf]) -> None:
+        self._tree = tree
+        self._disk = disk
+        self._shelves = shelves
+        self._scanned: asyncio.Queue[ScannedRun | Exception | None] = asyncio.Queue(_RUNS_AHEAD)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        """Scan all shelves in their order, a run at a time."""
+        start = 0
+        try:
+            while start < len(self._shelves):
+                scan = partial(scan_run, self._tree, self._shelves, start, _BLOBS_A_RUN)
+                scanned = await self._disk.call(scan)
+                start += scanned.shelves
+                await self._scanned.put(scanned)
+        except Exception as error:  # noqa: BLE001 - `next` raises it
+            await self._scanned.put(error)
+        else:
+            await self._scanned.put(None)
+
+    async def next(self) -> ScannedRun | None:
+        """Return the next run, once it is scanned; None after the last. Raise the error that ended the scan."""
+        scanned = await self._scanned.get()
+        if isinstance(scanned, Exception):
+            raise scanned
+        return scanned

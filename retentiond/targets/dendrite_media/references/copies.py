@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.errors import UnreachableError
-from retentiond.targets.dendrite_media.references.seen import date_rooms
 from retentiond.targets.dendrite_media.references.sources import (
     MEMBERS,
     MESSAGES,
+    ROOM_COLUMNS,
+    ROOM_SQL,
     refusing,
     statements,
     stream,
@@ -41,6 +42,7 @@ _COLUMNS: Final = {
 _FILLING: Final = {MESSAGES: SQL["copy_messages"], MEMBERS: SQL["copy_members"]}
 LARGEST_AGE: Final = timedelta(minutes=10)
 """The largest age of a copy on which a deletion may rely."""
+SEEN_SQL: Final = named_queries(__package__, "seen.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +166,29 @@ class References:
     def _asked_with(self, statement: Statement, wanted: Sequence[str]) -> list[str]:
         """Return the parameter of a source's statement: the names of this server for members, otherwise the sources."""
         return self.server_names if statement is MEMBERS else list(wanted)
+
+
+async def date_rooms(source: Conn, connection: Conn, *, note: bool) -> None:
+    """Date the undated rooms on `source`, the connection that classified them, by the ledger on `connection`.
+
+    `note` first adds new rooms to the ledger, and deletes those that are no longer of the kind; a plan only reads.
+    """
+    if not await connection.fetchval(SEEN_SQL["has_ledger"]):
+        return
+    if source is not connection:
+        await connection.execute(ROOM_SQL["drop_room_kinds"])
+        await connection.execute(ROOM_SQL["make_room_kinds"])
+        async for page in stream(source, SEEN_SQL["undated_rooms"]):
+            await connection.copy_records_to_table(
+                "retentiond_room",
+                schema_name="pg_temp",
+                records=[tuple(row) for row in page],
+                columns=ROOM_COLUMNS,
+            )
+    if note:
+        await connection.execute(SEEN_SQL["forget_rooms"])
+        await connection.execute(SEEN_SQL["note_rooms"])
+    # Read to the end first: no statement runs on a connection with an open cursor.
+    for page in [page async for page in stream(connection, SEEN_SQL["dated_rooms"])]:
+        columns = ([row[name] for row in page] for name in ("room_id", "kind", "since_ms"))
+        await source.execute(SEEN_SQL["date_rooms"], *columns)

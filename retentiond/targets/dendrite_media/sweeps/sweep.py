@@ -13,8 +13,11 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.clocks import note_clock
 from retentiond.model.errors import RefusedError
+from retentiond.model.media import valid_hash
 from retentiond.model.report import SweepReport
 from retentiond.targets.dendrite_media.database.rows import entry_path
+from retentiond.targets.dendrite_media.disk.bring_back import live_blobs
+from retentiond.targets.dendrite_media.disk.layout import Thumbnail
 from retentiond.targets.dendrite_media.holds.holds import any_hold
 from retentiond.targets.dendrite_media.quarantine.entries import quarantine_again, return_to_rows
 from retentiond.targets.dendrite_media.quarantine.entry_table import Change, Claim, change, claimed_pages
@@ -31,9 +34,10 @@ from retentiond.targets.dendrite_media.sweeps.inventory import take_stock
 from retentiond.targets.dendrite_media.sweeps.purge import purge_due
 from retentiond.targets.dendrite_media.sweeps.recovery import clear_staging, recover
 from retentiond.targets.dendrite_media.sweeps.strays import sweep_strays
-from retentiond.targets.dendrite_media.sweeps.thumbnail_rows import sweep_thumbnail_rows
 
 if TYPE_CHECKING:
+    from asyncpg import Record
+
     from retentiond.adapters.postgres import Conn
     from retentiond.ledger.clocks import Gap
     from retentiond.targets.dendrite_media.store.context import StoreSession, TargetContext
@@ -42,6 +46,11 @@ SQL: Final = named_queries(__package__, "sweep.sql")
 
 _PROTECTIONS_EVERY: Final = timedelta(hours=1)
 """The largest age of the copy by which a sweep of everything restores; a purge's is younger."""
+ROWS_SQL: Final = named_queries(__package__, "thumbnail_rows.sql")
+
+_KEY = ("media_id", "media_origin", "width", "height", "resize_method")
+_PAGE = 1000
+_NOTHING_YET = ("", "", 0, 0, "")
 
 
 async def sweep_store(
@@ -172,3 +181,42 @@ def _tell(session: StoreSession, report: SweepReport) -> None:
     del counts["refused"]
     if any(counts.values()):
         get_logger(target=session.context.name).info("sweep_finished", **counts)
+
+
+async def sweep_thumbnail_rows(session: StoreSession, *, everything: bool) -> None:
+    """Delete late rows without a media row; and, at the second sweep, rows whose file is missing beside a live one."""
+    pool = session.context.pool
+    status = await pool.execute(ROWS_SQL["drop_late_thumbnail_rows"], everything)
+    if status != "DELETE 0":
+        get_logger(target=session.context.name).info("late_thumbnail_rows", status=status)
+    after: tuple[object, ...] = _NOTHING_YET
+    while rows := await pool.fetch(ROWS_SQL["thumbnails_of_returned_keys"], everything, _PAGE, *after):
+        after = tuple(rows[-1][name] for name in _KEY)
+        await _drop_dead(session, rows)
+    await pool.execute(ROWS_SQL["clear_suspects"])
+
+
+async def _drop_dead(session: StoreSession, rows: list[Record]) -> None:
+    pool = session.context.pool
+    dead = await _without_file(session, rows)
+    if dead:
+        await pool.execute(ROWS_SQL["suspect_thumbnails"], *_columns(dead))
+    confirmed = [row for row in dead if row["suspect"]]
+    if confirmed:
+        await pool.execute(ROWS_SQL["drop_dead_thumbnails"], *_columns(confirmed))
+
+
+async def _without_file(session: StoreSession, rows: list[Record]) -> list[Record]:
+    hashes = sorted({blob for row in rows if (blob := valid_hash(row["hash"]))})
+    live = {blob.blob: blob for blob in await session.context.disk.share(live_blobs(session.tree), hashes)}
+    return [
+        row
+        for row in rows
+        if row["hash"] in live
+        and live[row["hash"]].size is not None
+        and Thumbnail(row["width"], row["height"], row["resize_method"]) not in live[row["hash"]].thumbnails
+    ]
+
+
+def _columns(rows: list[Record]) -> tuple[list[object], ...]:
+    return tuple([row[name] for row in rows] for name in _KEY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -24,7 +26,6 @@ from retentiond.targets.dendrite_media.surveys.gone import (
     make_gone,
     note_gone,
 )
-from retentiond.targets.dendrite_media.views.blob_filter import due_blobs_filter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.surveys.criteria import SurveyCriteria
 
 SQL: Final = named_queries(__package__, "plan.sql")
+FILTER_SQL: Final = named_queries(__package__, "blob_filter.sql")
+_BITS: Final = 1 << 23
+_MOST: Final = 500_000
+"""With more blobs the bitmap would leave out too few rows to be worth its time."""
 
 
 class Witness(Protocol):
@@ -248,3 +253,27 @@ class DryReleaser(BatchReleaser):
         rows = await self._connection.fetch(SQL["bearers_of"], sorted(blobs))
         found = ((row["hash"], _Bearers(row["rows"], row["gone"])) for row in rows)
         return defaultdict(_Bearers, found)
+
+
+class BlobFilter(NamedTuple):
+    """A condition on rows `m` of the media table, and the arguments of its parameter."""
+
+    condition: str
+    arguments: tuple[bytes, ...]
+
+
+async def due_blobs_filter(connection: Conn, parameter: int) -> BlobFilter:
+    """Return the filter of this connection's due blobs; its parameter has that number."""
+    (found,) = await connection.fetch(FILTER_SQL["due_bits"], _BITS - 1, _MOST + 1)
+    bits = array("i", found["bits"] or b"")
+    if len(bits) > _MOST:
+        return BlobFilter("true", ())
+    if sys.byteorder == "little":
+        bits.byteswap()
+    bitmap = bytearray(_BITS // 8)
+    for bit in bits:
+        bitmap[bit >> 3] |= 1 << (bit & 7)
+    condition = (
+        FILTER_SQL["in_bitmap"].replace("{bitmap}", f"${parameter}::bytea").replace("{mask}", str(_BITS - 1))
+    )
+    return BlobFilter(condition, (bytes(bitmap),))

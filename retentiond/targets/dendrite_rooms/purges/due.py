@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import connection_to
+from retentiond.adapters.postgres import connection_to, named_queries
 from retentiond.engine.target import StoppedError
 from retentiond.ledger.migrations import part_version
 from retentiond.model.errors import RefusedError
@@ -15,7 +15,6 @@ from retentiond.model.report import SweepReport
 from retentiond.model.room_purge import PurgeTerms, RoomOrder
 from retentiond.targets.dendrite_rooms.admin_api import AdminAddress
 from retentiond.targets.dendrite_rooms.context import SCHEMA
-from retentiond.targets.dendrite_rooms.purges.export import export_state
 from retentiond.targets.dendrite_rooms.purges.purge import open_purger
 from retentiond.targets.dendrite_rooms.purges.purge_table import unfinished
 from retentiond.targets.dendrite_rooms.purges.tables import reusable_in_words
@@ -32,10 +31,16 @@ if TYPE_CHECKING:
     from retentiond.model.rooms import Room
     from retentiond.targets.dendrite_rooms.context import RoomContext
     from retentiond.targets.dendrite_rooms.purges.purge import Purger
-
+    from retentiond.targets.dendrite_rooms.purges.tables import Databases
 
 _AFTER_A_LOOK: Final = timedelta(seconds=1)
 """The pause after a room that the last look kept: dendrite was asked, and changed nothing."""
+SQL: Final = named_queries(__package__, "export.sql")
+_MOST_STATE: Final = 5_000
+_LONGEST_EVENT: Final = 1 << 16
+_LARGEST_STATE: Final = 8 << 20
+"""Bytes of all state events together: anybody can make a room of large ones, and the database's JSON has its limit, too."""
+_MOST_EVENTS: Final = 100_000
 
 
 def address_of(context: RoomContext) -> AdminAddress:
@@ -168,3 +173,22 @@ async def _name_reusable_space(context: RoomContext, purger: Purger, report: Pas
     report.remarks.append(remark)
     tables = {one.table: one.reusable for one in spaces}
     get_logger(target=context.name).info("reusable_space", bytes=sum(tables.values()), tables=tables)
+
+
+async def export_state(databases: Databases, room_id: str, room_nid: int) -> dict[str, Any]:
+    """Return the state and the IDs of the newest events; `cut` says whether there was more than is kept."""
+    found = await databases.sync_api.fetch(
+        SQL["state"], room_id, _LONGEST_EVENT, _MOST_STATE + 1, _LARGEST_STATE
+    )
+    state = [row for row in found[:_MOST_STATE] if row["sum"] <= _LARGEST_STATE]
+    events = await databases.room_server.fetch(SQL["event_ids"], room_nid, _MOST_EVENTS + 1)
+    return {
+        "state": [{name: _storable(value) for name, value in row.items() if name != "sum"} for row in state],
+        "events": [_storable(row["event_id"]) for row in events[:_MOST_EVENTS]],
+        "cut": len(found) > len(state) or len(events) > _MOST_EVENTS,
+    }
+
+
+def _storable(text: str | None) -> str | None:
+    """Return a text that JSON of the database can hold: a database without an encoding has any bytes."""
+    return text and text.encode("utf-8", "replace").decode()

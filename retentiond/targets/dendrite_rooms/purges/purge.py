@@ -44,8 +44,7 @@ from retentiond.targets.dendrite_rooms.purges.second_look import (
     look_at_room,
     sync_knows,
 )
-from retentiond.targets.dendrite_rooms.purges.sync_lag import read_lag
-from retentiond.targets.dendrite_rooms.purges.tables import Databases, left_rows
+from retentiond.targets.dendrite_rooms.purges.tables import Databases, left_rows, read_lag
 from retentiond.targets.dendrite_rooms.purges.trouble import find_stop, stop_target
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""dendrite's tables that hold rows of a room: counted before and after a purge, and the space in them."""
+"""dendrite's tables that hold rows of a room: counted before and after a purge, the space in them, and the lag of sync."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Component = Literal["room_server", "sync_api", "user_api", "federation_api"]
 """The part of dendrite that has the table in its database."""
+_LAG_SQL: Final = named_queries(__package__, "sync_lag.sql")
+_NEWEST: Final = 200
+"""The number of rooms whose last event is compared, those with the newest events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +161,30 @@ def _listing(statement: str, names: list[str]) -> str:
     """Return a statement about tables of this module, which it names in literals: a connection adds their schema there."""
     values = ", ".join(f"({place}, pg_catalog.to_regclass('{name}'))" for place, name in enumerate(names))
     return SQL[statement].replace("{tables}", values)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncLag:
+    """Events that the room server has sent and sync does not have, and that are newer than all that it has."""
+
+    missing: frozenset[str]
+
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self.missing)
+
+
+async def read_lag(databases: Databases) -> SyncLag:
+    """Compare the last events of the rooms with the newest ones.
+
+    An older event that sync lacks was lost with a queue, and comes no more; while sync works, newer ones arrive.
+    """
+    sent = await databases.room_server.fetch(_LAG_SQL["newest_sent"], _NEWEST)
+    ids = [row["event_id"] for row in sent]
+    there = {row["event_id"] for row in await databases.sync_api.fetch(_LAG_SQL["received"], ids)}
+    missing = []
+    for event_id in ids:  # the newest first
+        if event_id in there:
+            break
+        missing.append(event_id)
+    return SyncLag(frozenset(missing))
