@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from asyncpg import PostgresError
@@ -138,7 +139,8 @@ class MediaSteps(Plan):
         await super().evict(report)
 
     async def _shortage(self, quota: Quota, report: PassReport) -> int | None:
-        return await make_room(self._session, self._connection, quota, report)
+        purge = partial(sweep, self._session, everything=False, fresh=True)
+        return await make_room(self._session, self._connection, quota, report, purge)
 
     async def _begin_eviction(self, quota: Quota, short: int, report: PassReport) -> None:
         if report.pass_id is None:

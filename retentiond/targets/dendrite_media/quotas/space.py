@@ -15,10 +15,9 @@ from retentiond.ledger.records import Record, add_record
 from retentiond.model.quota import SpaceReading, disk_shortage, purged_in_vain, size_shortage
 from retentiond.targets.dendrite_media.quarantine import released_rows
 from retentiond.targets.dendrite_media.store.context import open_media
-from retentiond.targets.dendrite_media.sweeps.sweep import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.model.quota import Quota
@@ -68,30 +67,42 @@ async def shortage_in_plan(
     return short
 
 
-async def make_room(session: StoreSession, connection: Conn, quota: Quota, report: PassReport) -> int | None:
+async def make_room(
+    session: StoreSession,
+    connection: Conn,
+    quota: Quota,
+    report: PassReport,
+    purge: Callable[[], Awaitable[object]],
+) -> int | None:
     """Purge if the disk is short of space; return the shortage that is left once the quarantine is purged, too.
 
-    None if the quota fits for certain.
+    None if the quota fits for certain. `purge` purges the expired entries, by references that are read from then on.
     """
-    short = await _purge_first(session, connection, quota, report)
+    short = await _purge_first(session, connection, quota, report, purge)
     if short or quota.max_size is None:
         return short or None
     too_large = size_shortage(quota, await connection.fetchval(SQL["size_bound"]))
     return 0 if too_large else None
 
 
-async def _purge_first(session: StoreSession, connection: Conn, quota: Quota, report: PassReport) -> int:
+async def _purge_first(
+    session: StoreSession,
+    connection: Conn,
+    quota: Quota,
+    report: PassReport,
+    purge: Callable[[], Awaitable[object]],
+) -> int:
     context, tree = session.context, session.tree
     before = await _read_space(context, tree, connection)
     if not disk_shortage(quota, before.free):
         await connection.execute(SQL["forget_eviction"], context.name, quota.name)
         return 0
-    await sweep(session, everything=False, fresh=True)
+    await purge()
     after = await _read_space(context, tree, connection)
     still = disk_shortage(quota, after.free)
     if still and quota.shorten_grace:
         await _shorten_grace(context, connection, quota, still, report)
-        await sweep(session, everything=False, fresh=True)
+        await purge()
         after = await _read_space(context, tree, connection)
     short = disk_shortage(quota, after.free, await connection.fetchval(SQL["held_bytes"]))
     if short and (
