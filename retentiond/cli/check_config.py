@@ -27,7 +27,7 @@ from retentiond.model.check import Check, PolicyCount, StoreOverview
 from retentiond.model.errors import MissingRightError, RetentiondError, worst
 from retentiond.model.protections import keep_reason
 from retentiond.model.text import printable, sentence
-from retentiond.targets.dendrite_rooms.settings import RoomSettings
+from retentiond.targets.dendrite_rooms.context import RoomSettings
 from retentiond.targets.settings import Resolved, missing_extras, resolve_target
 from retentiond.terminal.words import (
     age_in_words,

@@ -17,7 +17,7 @@ from retentiond.engine.target import Target
 from retentiond.model.errors import FAILED, Refusal, RetentiondError
 from retentiond.model.report import QuarantineSummary, StoreStatus
 from retentiond.model.text import printable
-from retentiond.report.target_state import TargetState, reached, status_document
+from retentiond.report.target_report import TargetState, reached, status_document
 from retentiond.terminal.account import quarantine_in_words
 from retentiond.terminal.purge import shard_lines
 from retentiond.terminal.words import count_in_words, schedule_in_words, size_in_words, time_in_words

@@ -24,7 +24,7 @@ from retentiond.ledger.host import host_name
 from retentiond.model.text import printable
 from retentiond.model.usage import DEFAULT_ROWS, DIVISIONS, MOST_ROWS, cut, usage_document
 from retentiond.report.landing import Landing, landing_policy, render_landing
-from retentiond.report.target_state import status_document
+from retentiond.report.target_report import status_document
 from retentiond.terminal.words import age_in_words, time_in_words
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.model.text import instant
-from retentiond.report.target_state import TargetState, reached
+from retentiond.report.target_report import TargetState, reached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

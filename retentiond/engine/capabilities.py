@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from retentiond.model.report import CancelledPurge, Item, PassReport, Released, RestoreReport, SweepReport
     from retentiond.model.request import Request
     from retentiond.model.room_explanation import RoomExplanation
-    from retentiond.model.samples import Sample
     from retentiond.model.statistics import StoreStatistics
-    from retentiond.model.usage import UsageBy, UsageRow
+    from retentiond.model.usage import Sample, UsageBy, UsageRow
 
 
 class Holds(Protocol):

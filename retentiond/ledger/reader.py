@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.ledger.ledger import Ledger
     from retentiond.model.records import Link, Verified
-    from retentiond.model.samples import Sample
+    from retentiond.model.usage import Sample
 
 
 class LedgerOwner(Protocol):

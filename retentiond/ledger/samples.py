@@ -9,8 +9,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST, named_queries
 from retentiond.ledger.records import prune_records
 from retentiond.model.report import Tally
-from retentiond.model.samples import Sample
-from retentiond.model.usage import DIVISIONS, UsageRow
+from retentiond.model.usage import DIVISIONS, Sample, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,14 +1,15 @@
-"""The use of a store's space: its items and bytes, divided by one of their properties."""
+"""The use of a store's space, divided by a property of its items, and the daily samples of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from retentiond.model.report import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date, datetime
 
 UsageBy = Literal["server", "room", "user", "type", "age", "file", "account", "month", "department"]
 """A division of a store; a target names those that it has (engine/capabilities.py)."""
@@ -39,6 +40,8 @@ MOST_ROWS: Final = 1000
 """The largest number of keys that a division names."""
 LONGEST_KEY: Final = 255
 """The largest number of characters of a key; a longer one ends in its digest (SQL shortens it)."""
+LARGEST: Final = 100
+"""The keys of each division that a sample names, those with the most bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +91,25 @@ def with_rest(largest: Iterable[UsageRow], total: Tally) -> list[UsageRow]:
     items = total.items - sum(row.items for row in rows)
     size = total.bytes - sum(row.bytes for row in rows)
     return [*rows, UsageRow(OTHERS, items, max(size, 0))] if items > 0 or size > 0 else list(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A target's store on one day, in UTC. Sizes are the bytes that leave the media tree, as the database records them.
+
+    `classes` are the stored items by origin class, `local` and `remote`, for targets that have origins. `largest` are
+    the largest keys of each division that the target samples (media: server, user, room; chats: account); a division that
+    could not be read is missing. `free_bytes` is None for a target without a disk of its own. `taken`, `purged` and
+    `restored` (items) are those since the sample before, zero in the first.
+    """
+
+    day: date
+    at: datetime
+    stored: Tally
+    classes: Mapping[str, Tally] = field(default_factory=dict)
+    largest: Mapping[UsageBy, tuple[UsageRow, ...]] = field(default_factory=dict)
+    free_bytes: int | None = None
+    database_bytes: int = 0
+    taken: Tally = field(default_factory=Tally)
+    purged: Tally = field(default_factory=Tally)
+    restored: int = 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-    from retentiond.report.target_state import TargetState
+    from retentiond.report.target_report import TargetState
 
 _STYLE: Final = "landing.css"
 _TEXT_LIMIT: Final = 500

@@ -16,8 +16,8 @@ from retentiond.model.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from retentiond.model.samples import Sample
     from retentiond.model.statistics import Freed
+    from retentiond.model.usage import Sample
 
 _EPOCH: Final = date(1970, 1, 1)
 MOST_DAYS: Final = 200

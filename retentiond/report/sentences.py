@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from retentiond.model.forecast import Forecast
     from retentiond.model.limits import Headroom
     from retentiond.model.statistics import StoreStatistics
-    from retentiond.report.target_report import TargetReport
-    from retentiond.report.target_state import TargetState
+    from retentiond.report.target_report import TargetReport, TargetState
 
 _LATE: Final = timedelta(hours=1)
 """A pass that is later than this is overdue: its jitter, and the wait for another pass, are shorter."""

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from retentiond.model.report import QuarantineSummary
-    from retentiond.model.samples import Sample
     from retentiond.model.statistics import AgeCurve, Slice
-    from retentiond.model.usage import UsageBy
+    from retentiond.model.usage import Sample, UsageBy
     from retentiond.report.plots import Day
     from retentiond.report.target_report import TargetReport
 

@@ -10,7 +10,7 @@ from retentiond.config.rooms import RoomTarget
 from retentiond.config.schema import KINDS, TargetConfig
 from retentiond.targets.chat_database.context import ChatSettings, resolve_chats
 from retentiond.targets.chat_database.stores import NOT_THERE, STORES, missing, to_install
-from retentiond.targets.dendrite_rooms.settings import RoomSettings, resolve_rooms
+from retentiond.targets.dendrite_rooms.context import RoomSettings, resolve_rooms
 
 Resolved: TypeAlias = MediaSettings | ChatSettings | RoomSettings
 

@@ -13,7 +13,7 @@ from retentiond.model.mentions import ENCRYPTION
 from retentiond.targets.dendrite_media.database.rows import media_row
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.sources import Sources
-from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
+from retentiond.targets.dendrite_media.surveys.asked import mentions_of
 from tests.support.store import DendriteStore, StoredMedia
 
 if TYPE_CHECKING:

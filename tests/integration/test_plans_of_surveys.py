@@ -20,7 +20,7 @@ from retentiond.targets.dendrite_media.surveys.survey import SQL, taking_from
 from retentiond.targets.dendrite_media.surveys.verdicts import compiled
 from retentiond.targets.dendrite_media.views.plan import SQL as PLAN
 from retentiond.targets.dendrite_media.views.plan import due_blobs_filter
-from retentiond.targets.dendrite_media.views.stored import SQL as STORED
+from retentiond.targets.dendrite_media.views.usage import SQL as STORED
 from retentiond.targets.dendrite_rooms.survey import SQL as ROOMS
 
 if TYPE_CHECKING:

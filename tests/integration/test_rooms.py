@@ -15,7 +15,7 @@ from retentiond.targets.dendrite_media.passes import steps
 from retentiond.targets.dendrite_media.quarantine import release
 from retentiond.targets.dendrite_media.references.copies import References
 from retentiond.targets.dendrite_media.references.sources import Sources
-from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
+from retentiond.targets.dendrite_media.surveys.asked import mentions_of
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:

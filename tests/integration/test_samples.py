@@ -21,7 +21,7 @@ from tests.support.media_target import let_pass
 from tests.support.store import COMMON_THUMBNAILS
 
 if TYPE_CHECKING:
-    from retentiond.model.samples import Sample
+    from retentiond.model.usage import Sample
     from retentiond.targets.dendrite_media.target import DendriteMedia
     from tests.support.database import DatabaseServer
     from tests.support.media_target import Retention

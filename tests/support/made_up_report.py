@@ -11,11 +11,9 @@ from retentiond.model.limits import Headroom
 from retentiond.model.notices import Notice, Sent
 from retentiond.model.records import Link
 from retentiond.model.report import Backlog, QuarantineSummary, Tally, TargetStatus
-from retentiond.model.samples import Sample
 from retentiond.model.statistics import AgeCurve, Freed, PassTotals, StoreStatistics
-from retentiond.model.usage import UsageRow
-from retentiond.report.target_report import TargetReport
-from retentiond.report.target_state import TargetState
+from retentiond.model.usage import Sample, UsageRow
+from retentiond.report.target_report import TargetReport, TargetState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from retentiond.config.schema import TargetConfig
     from retentiond.engine.target import Progress
-    from retentiond.model.samples import Sample
+    from retentiond.model.usage import Sample
 
 HOURS_OF_A_DAY = 24
 

@@ -10,9 +10,8 @@ from retentiond.engine.target import PurgeRequest
 from retentiond.ledger.samples import has_sample, save_sample
 from retentiond.model.errors import UnreachableError
 from retentiond.model.report import Tally
-from retentiond.model.samples import LARGEST
 from retentiond.model.text import printable
-from retentiond.model.usage import NOT_KNOWN, UsageRow, key_of, with_rest
+from retentiond.model.usage import LARGEST, NOT_KNOWN, UsageRow, key_of, with_rest
 from retentiond.targets.chat_database import statements
 from retentiond.targets.chat_database.account import look_at
 from retentiond.targets.chat_database.refused_tables import may_count_rows

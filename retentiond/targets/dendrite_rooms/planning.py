@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.engine.passes import conclude
 from retentiond.model.errors import RefusedError
-from retentiond.model.report import PassReport, RoomItem
+from retentiond.model.report import PassReport, RoomItem, Tally
 from retentiond.model.rooms import RoomTotals, empty_since, judge_room_limits
 from retentiond.targets.dendrite_rooms.context import KIND, ledger_tables
-from retentiond.targets.dendrite_rooms.media import find_media
-from retentiond.targets.dendrite_rooms.survey import RoomSurvey
+from retentiond.targets.dendrite_rooms.survey import RoomSurvey, copy_rows, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from retentiond.model.room_explanation import RoomExplanation
     from retentiond.model.rooms import Room, Verdict
     from retentiond.targets.dendrite_rooms.context import RoomContext
-    from retentiond.targets.dendrite_rooms.media import FoundMedia
 
 SQL: Final = named_queries(__package__, "planning.sql")
+# A JSON text may have a slash behind backslashes. The work grows with the text, never with its square.
+_PATTERN: Final = r"'mxc:\\*/\\*/([^/\\\"[:space:]]{1,255})\\*/([A-Za-z0-9_=-]{1,255})'"
+_MEDIA_SQL: Final = named_queries(__package__, "media.sql", pattern=_PATTERN)
+_NAMED: Final = 1000
+_KEYS: Final = ("media_origin", "media_id")
 
 
 class RoomPlan:
@@ -180,3 +184,69 @@ def item_of(target: str, room: Room, verdict: Verdict, now: datetime) -> RoomIte
         room.events,
         empty_since(room, now),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMedia:
+    """The media that only due rooms refer to, whether the rooms wait for them, and the URIs in the room asked about."""
+
+    total: Tally
+    waits: bool
+    named: tuple[str, ...]
+
+
+async def find_media(survey: RoomSurvey, home: Conn, *, wait: bool, about: str | None = None) -> FoundMedia:
+    """Count the media that only due rooms refer to, by room in the survey's table, and name those `about` one room.
+
+    With `wait` such rooms are due no more, but only where a media target works on the same dendrite: without one nothing would ever delete the media.
+    """
+    async with survey.reading("sync_api") as sync:
+        await sync.execute(_MEDIA_SQL["drop_tables"])
+        await sync.execute(_MEDIA_SQL["make_tables"])
+        async for page in stream(home, _MEDIA_SQL["due_rooms"]):
+            await copy_rows(sync, "retentiond_due", ("room_id",), page)
+        await sync.execute(_MEDIA_SQL["find_named"])
+        waits = await _find_stored(survey, sync) and wait
+        await sync.execute(_MEDIA_SQL["forget_unstored"])
+        # Reading every event of the server is for rooms with media alone.
+        if await sync.fetchval(_MEDIA_SQL["has_named"]):
+            await sync.execute(_MEDIA_SQL["named_in_rooms"])
+            await _find_in_users(survey, sync)
+            await sync.execute(_MEDIA_SQL["forget_elsewhere"])
+        async for page in stream(sync, _MEDIA_SQL["by_room"]):
+            columns = [row["room_id"] for row in page], [row["media"] for row in page]
+            await home.execute(_MEDIA_SQL["note_media"], *columns)
+        [total] = await sync.fetch(_MEDIA_SQL["total"])
+        named = await sync.fetch(_MEDIA_SQL["of_room"], about, _NAMED)
+    if waits:
+        await home.execute(_MEDIA_SQL["let_wait"])
+    names = tuple(f"mxc://{row['media_origin']}/{row['media_id']}" for row in named)
+    return FoundMedia(Tally(total["items"], total["bytes"]), waits, names)
+
+
+async def _find_stored(survey: RoomSurvey, sync: Conn) -> bool:
+    async with survey.reading("media_api") as media:
+        waits = bool(await media.fetchval(_MEDIA_SQL["media_ledger"]))
+        stored = _MEDIA_SQL["stored"].replace("{quarantined}", _MEDIA_SQL["quarantined"] if waits else "")
+        stored = stored.replace("{kept}", _MEDIA_SQL["kept"] if waits else "")
+        if media is sync:
+            source = stored.replace("{names}", _MEDIA_SQL["named_keys"])
+            await sync.execute(_MEDIA_SQL["take_stored"].replace("{source}", source))
+        else:
+            await media.execute(_MEDIA_SQL["drop_names"])
+            await media.execute(_MEDIA_SQL["make_names"])
+            async for page in stream(sync, _MEDIA_SQL["named_keys"]):
+                await copy_rows(media, "retentiond_names", _KEYS, page)
+            source = stored.replace("{names}", "TABLE pg_temp.retentiond_names")
+            async for page in stream(media, source):
+                await copy_rows(sync, "retentiond_stored", (*_KEYS, "bytes"), page)
+    return waits
+
+
+async def _find_in_users(survey: RoomSurvey, sync: Conn) -> None:
+    async with survey.reading("user_api") as users:
+        if users is sync:
+            await sync.execute(_MEDIA_SQL["take_elsewhere"].replace("{source}", _MEDIA_SQL["named_by_users"]))
+        else:
+            async for page in stream(users, _MEDIA_SQL["named_by_users"]):
+                await copy_rows(sync, "retentiond_elsewhere", _KEYS, page)

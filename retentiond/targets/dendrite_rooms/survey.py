@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from retentiond.adapters.postgres import Conn, Db
     from retentiond.ledger.clocks import Gap
-    from retentiond.targets.dendrite_rooms.context import RoomContext
-    from retentiond.targets.dendrite_rooms.settings import RoomComponent
+    from retentiond.targets.dendrite_rooms.context import RoomComponent, RoomContext
 
 SQL: Final = named_queries(__package__, "survey.sql")
 MEDIA_SQL: Final = named_queries(__package__, "media.sql")

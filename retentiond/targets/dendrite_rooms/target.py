@@ -31,7 +31,13 @@ from retentiond.ledger.reader import LedgerReader
 from retentiond.model.errors import BusyError, RefusedError
 from retentiond.model.report import PassReport, SweepReport
 from retentiond.targets.dendrite_rooms.audit import audit_rooms
-from retentiond.targets.dendrite_rooms.context import KIND, RoomContext, RoomLedger, ensure_tables
+from retentiond.targets.dendrite_rooms.context import (
+    KIND,
+    RoomContext,
+    RoomLedger,
+    ensure_tables,
+    resolve_rooms,
+)
 from retentiond.targets.dendrite_rooms.explanation import explain_room
 from retentiond.targets.dendrite_rooms.holds import RoomHolds
 from retentiond.targets.dendrite_rooms.planning import plan_rooms
@@ -39,7 +45,6 @@ from retentiond.targets.dendrite_rooms.purges.by_hand import plan_by_hand, purge
 from retentiond.targets.dendrite_rooms.purges.due import purger_of, sweep_purges
 from retentiond.targets.dendrite_rooms.purges.purge_table import kept_rooms, note_returned
 from retentiond.targets.dendrite_rooms.purges.trouble import accept
-from retentiond.targets.dendrite_rooms.settings import resolve_rooms
 from retentiond.targets.dendrite_rooms.state import check, read_status
 from retentiond.targets.dendrite_rooms.steps import RoomSteps
 from retentiond.targets.dendrite_rooms.survey import RoomSurvey, put_off_seen

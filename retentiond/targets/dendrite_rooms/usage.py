@@ -10,9 +10,8 @@ from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.ledger.samples import has_sample, save_sample
 from retentiond.model.report import PassReport, Tally
 from retentiond.model.rooms import RoomTotals, decide, room_headroom
-from retentiond.model.samples import LARGEST
 from retentiond.model.statistics import FREED_DAYS, AgeCurve, PassTotals, StoreStatistics
-from retentiond.model.usage import AGES, MOST_ROWS, NOT_KNOWN, OLDER, UsageRow, key_of, with_rest
+from retentiond.model.usage import AGES, LARGEST, MOST_ROWS, NOT_KNOWN, OLDER, UsageRow, key_of, with_rest
 from retentiond.targets.dendrite_rooms.context import KIND
 from retentiond.targets.dendrite_rooms.planning import RoomPlan
 from retentiond.targets.dendrite_rooms.purges.purge_table import purged_by_day

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.tree import MediaTree
     from retentiond.targets.dendrite_media.store.context import PlanContext, TargetContext
     from retentiond.targets.dendrite_media.surveys.accesses import AccessTimes
-    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.asked import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 SQL: Final = named_queries(__package__, "survey.sql", shown=shown(LEARNED, row="m", copy="0", names="$2"))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from retentiond.targets.dendrite_media.disk.look import BlobLook
     from retentiond.targets.dendrite_media.repair.context import RepairContext
     from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.surveys.asked import Mentions
     from retentiond.targets.dendrite_media.surveys.assess import Assessed
-    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
 
 
 _REMOTE = Match(origin="remote")

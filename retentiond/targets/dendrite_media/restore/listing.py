@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.report import Released
 from retentiond.targets.dendrite_media.database.rows import media_key
-from retentiond.targets.dendrite_media.restore.orphans import path_of
+from retentiond.targets.dendrite_media.restore.selected import path_of
 from retentiond.targets.dendrite_media.surveys.asked import in_words
 
 if TYPE_CHECKING:

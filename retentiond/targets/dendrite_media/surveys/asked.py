@@ -7,6 +7,7 @@ batch.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -14,20 +15,24 @@ from typing import TYPE_CHECKING, Final
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries
 from retentiond.model.facts import Facts, read_facts
-from retentiond.targets.dendrite_media.database.rows import media_row
-from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
+from retentiond.model.media import MediaKey
+from retentiond.model.mentions import Mentioned
+from retentiond.targets.dendrite_media.database.rows import key_columns, media_key, media_row
+from retentiond.targets.dendrite_media.surveys.survey import SQL as DUE_SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from asyncpg import Record
 
     from retentiond.adapters.postgres import Conn, Db
-    from retentiond.model.media import Hash
+    from retentiond.model.media import Hash, MediaRow
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.store.context import TargetContext
 
 SQL: Final = named_queries(__package__, "asked.sql")
+Mentions = Mapping[MediaKey, frozenset[str]]
+"""The sources that mention media, of those that were read; of others nothing is known."""
 
 
 @dataclass(slots=True)
@@ -102,3 +107,21 @@ def in_words(stored: str | None) -> str | None:
         return None
     facts = parsed(stored)
     return "facts that this version cannot read" if facts is None else facts.in_words()
+
+
+async def mentions_of(
+    connection: Conn, rows: Collection[MediaRow], copy: int | None, references: References
+) -> Mentions:
+    """Return the sources of the references that mention each of these rows, by their copy."""
+    if copy is None or not references.asked:
+        return {}
+    found = await connection.fetch(
+        DUE_SQL["mentions_of"],
+        *key_columns(row.key for row in rows),
+        copy,
+        sorted(references.asked),
+        [row.user_id for row in rows],
+        [row.creation_ts for row in rows],
+        references.server_names,
+    )
+    return {media_key(record): Mentioned(record["sources"], record["since_ms"]) for record in found}

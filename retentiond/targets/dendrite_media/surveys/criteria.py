@@ -14,7 +14,7 @@ from retentiond.model.mentions import ENCRYPTION
 from retentiond.model.ownership import Ownership
 from retentiond.model.policy import Remove, decide
 from retentiond.model.request import REQUESTED, decide_request, named
-from retentiond.targets.dendrite_media.surveys.mentioned import mentions_of
+from retentiond.targets.dendrite_media.surveys.asked import mentions_of
 from retentiond.targets.dendrite_media.surveys.requested import RequestSurveyor, joined
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from retentiond.model.request import Request
     from retentiond.targets.dendrite_media.references.copies import References
     from retentiond.targets.dendrite_media.store.context import TargetContext
-    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.asked import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 

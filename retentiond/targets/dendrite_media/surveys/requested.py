@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from retentiond.model.report import Item
     from retentiond.model.request import Request, RequestKind
     from retentiond.targets.dendrite_media.store.context import TargetContext
-    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.asked import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Survey
 
 SQL: Final = named_queries(__package__, "requests.sql", shown=shown(LEARNED, row="m", copy="0", names="$4"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retentiond.model.policy import Rules
     from retentiond.model.report import Item, PassReport
     from retentiond.targets.dendrite_media.store.context import TargetContext
-    from retentiond.targets.dendrite_media.surveys.mentioned import Mentions
+    from retentiond.targets.dendrite_media.surveys.asked import Mentions
     from retentiond.targets.dendrite_media.surveys.survey import Due, Survey
 
 

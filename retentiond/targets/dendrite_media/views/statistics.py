@@ -23,8 +23,12 @@ from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, c
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, keeps_of, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import Surveyor, taking_from
 from retentiond.targets.dendrite_media.views.status import read_status
-from retentiond.targets.dendrite_media.views.stored import largest_files, largest_keys, make_stored
-from retentiond.targets.dendrite_media.views.usage import read_events
+from retentiond.targets.dendrite_media.views.usage import (
+    largest_files,
+    largest_keys,
+    make_stored,
+    read_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from retentiond.model.report import TargetStatus
     from retentiond.model.usage import UsageBy, UsageRow
     from retentiond.targets.dendrite_media.store.context import TargetContext
-    from retentiond.targets.dendrite_media.views.stored import Division
+    from retentiond.targets.dendrite_media.views.usage import Division
 
 SQL: Final = named_queries(__package__, "statistics.sql")
 _NAMES: Final = Statement(SQL["room_names"], "sync_api", "syncapi_current_room_state")

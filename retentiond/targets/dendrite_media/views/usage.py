@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from retentiond.adapters.logging import get_logger
-from retentiond.adapters.postgres import read_only_connection
+from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.ledger.samples import has_sample, save_sample
 from retentiond.model.errors import UnreachableError
+from retentiond.model.media import MediaKey
 from retentiond.model.report import Tally
-from retentiond.model.samples import LARGEST
-from retentiond.model.usage import with_rest
+from retentiond.model.usage import (
+    AGES,
+    LARGEST,
+    NOT_KNOWN,
+    OLDER,
+    SEVERAL_ROOMS,
+    SEVERAL_USERS,
+    UsageRow,
+    key_of,
+    with_rest,
+)
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.references.shown import read_shown
 from retentiond.targets.dendrite_media.references.sources import Sources
 from retentiond.targets.dendrite_media.store.context import open_media
-from retentiond.targets.dendrite_media.views.stored import largest_files, largest_keys, make_stored
+from retentiond.targets.dendrite_media.surveys.sizes import SHARED_BLOBS, milliseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from asyncpg import Record
+
     from retentiond.adapters.postgres import Conn
     from retentiond.engine.target import Progress
-    from retentiond.model.usage import UsageBy, UsageRow
+    from retentiond.model.usage import UsageBy
     from retentiond.targets.dendrite_media.store.context import TargetContext
-    from retentiond.targets.dendrite_media.views.stored import Division
 
 DIVISIONS: Final[tuple[UsageBy, ...]] = ("server", "room", "user", "type", "age", "file")
 _BY_EVENTS: Final = frozenset({"room", "user"})
@@ -30,6 +44,11 @@ _BY_EVENTS: Final = frozenset({"room", "user"})
 _SAMPLED: Final[tuple[Division, ...]] = ("class", "server", "room", "user")
 MOST_EVENTS: Final = 16 << 30
 """The bytes of events that a daily sample reads; with more of them it has no rooms, and users by their uploads alone."""
+SQL: Final = named_queries(__package__, "stored.sql", blobs=SHARED_BLOBS)
+Division = Literal["class", "server", "room", "user", "type", "age"]
+"""A property of a row; `class` is `local` or `remote`."""
+_DAY: Final = 86_400_000
+_SEVERAL: Final = {"room": SEVERAL_ROOMS, "user": SEVERAL_USERS}
 
 
 async def read_usage(context: TargetContext, by: UsageBy, top: int, progress: Progress) -> list[UsageRow]:
@@ -99,3 +118,60 @@ async def _free_bytes(context: TargetContext) -> int | None:
             return await context.disk.call(tree.free_bytes)
     except UnreachableError:
         return None
+
+
+async def make_stored(connection: Conn) -> Tally:
+    """Fill the tables `pg_temp.shared` and `pg_temp.stored` of the connection, and return the total."""
+    # A row that came between two statements would have a blob of its own beside the one that it shares.
+    async with connection.transaction(isolation="repeatable_read"):
+        for statement in ("make_several", "analyze_several", "make_shared", "analyze_shared", "make_stored"):
+            await connection.execute(SQL[statement])
+    await connection.execute(SQL["analyze_stored"])
+    (row,) = await connection.fetch(SQL["total"])
+    return Tally(**dict(row))
+
+
+async def largest_keys(
+    connection: Conn,
+    divisions: Sequence[Division],
+    top: int,
+    *,
+    server_names: Collection[str],
+    now: datetime,
+) -> dict[Division, list[UsageRow]]:
+    """Return the largest keys of each division, by size; the tables `stored` and `shown` are there.
+
+    Ages are in their own order.
+    """
+    rows = await connection.fetch(
+        SQL["largest"],
+        top,
+        list(divisions),
+        sorted(server_names),
+        [milliseconds(now) - days * _DAY for days in sorted(AGES, reverse=True)],
+    )
+    found: dict[Division, list[UsageRow]] = {division: [] for division in divisions}
+    for row in rows:
+        found[row["division"]].append(UsageRow(_key(row), row["items"], row["bytes"]))
+    if "age" in found:
+        order = [*AGES.values(), OLDER]
+        found["age"].sort(key=lambda part: order.index(part.key))
+    return found
+
+
+def _key(row: Record) -> str:
+    division, own, key = row["division"], row["own"], row["key"]
+    if division == "age":
+        return (OLDER, *reversed(tuple(AGES.values())))[int(key)]
+    if own is not None:
+        return NOT_KNOWN if own == "not_known" else _SEVERAL[division]
+    return key_of(key)
+
+
+async def largest_files(connection: Conn, top: int) -> list[UsageRow]:
+    """Return the largest files, each by the URI of the oldest media item that has it; items are those that share it."""
+    rows = await connection.fetch(SQL["largest_files"], top)
+    return [
+        UsageRow(key_of(MediaKey(row["media_id"], row["media_origin"]).uri), row["items"], row["bytes"])
+        for row in rows
+    ]
