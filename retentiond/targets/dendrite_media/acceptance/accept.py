@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from retentiond.adapters.postgres import named_queries
 from retentiond.ledger.acceptance import accepts_clock, look_at_ledger, save_acceptance
 from retentiond.ledger.claims import claimant
-from retentiond.ledger.clocks import look_at_clock
 from retentiond.ledger.host import actor
 from retentiond.model.acceptance import Acceptance, Known
 from retentiond.model.errors import RefusedError
@@ -164,10 +163,9 @@ async def accept_store(context: TargetContext, lease: Lease) -> Acceptance:
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         state = await context.ledger.store(context.pool, context.name, KIND)
         acceptance = await _look(context, tree, state)
-        clock = await look_at_clock(context.pool, context.name)
         async with claimant(context.settings.database) as claiming:
             # In an older database no state of an entry is up to date: nothing is finished, and nothing is deleted.
-            await _accept(StoreSession(context, tree, claiming, state, "ahead", clock), lease, acceptance)
+            await _accept(StoreSession(context, tree, claiming, state, "ahead"), lease, acceptance)
     return acceptance
 
 

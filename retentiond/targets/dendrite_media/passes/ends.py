@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import LOST
-from retentiond.ledger.clocks import check_clocks
+from retentiond.ledger.clocks import check_clocks, look_at_clock
 from retentiond.ledger.leadership import has_daemon
 from retentiond.model.errors import Refusal
 from retentiond.targets.dendrite_media.store.mark import Mark, refuse_ahead, write_mark
@@ -38,7 +38,7 @@ async def make_safe(session: StoreSession, connection: Conn) -> None:
         # Files whose rows are in the database are restored all the same.
         await sweep(session, everything=True)
         raise refuse_ahead(context.name)
-    check_clocks(session.state, session.clock)
+    check_clocks(session.state, await look_at_clock(connection, context.name))
     await check_tables(connection)
     await check_directory(context, connection, tree)
     await context.disk.call(tree.prepare)

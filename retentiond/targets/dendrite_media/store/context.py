@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retentiond.ledger.claims import ClaimOwner, claimant
-from retentiond.ledger.clocks import look_at_clock
 from retentiond.targets.dendrite_media.database.rights import ensure_tables, has_media
 from retentiond.targets.dendrite_media.database.rows import KIND, SCHEMA
 from retentiond.targets.dendrite_media.disk.tree import MediaTree, NoMediaDirectoryError
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from retentiond.config.media import MediaTarget
     from retentiond.config.resolve import MediaSettings
     from retentiond.engine.target import Progress, Stop
-    from retentiond.ledger.clocks import ClockLook
     from retentiond.ledger.ledger import Ledger, StoreState
     from retentiond.model.errors import UnreachableError
     from retentiond.model.report import Item
@@ -64,17 +62,13 @@ class TargetContext:
 
 @dataclass(frozen=True, slots=True)
 class StoreSession:
-    """One piece of work: the directory through its descriptor, a claim owner, and how disk and ledger fit.
-
-    After a leap of this machine's clock nothing is purged.
-    """
+    """One piece of work: the directory through its descriptor, a claim owner, and how disk and ledger fit."""
 
     context: TargetContext
     tree: MediaTree
     claimant: ClaimOwner
     state: StoreState
     fit: Fit
-    clock: ClockLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +99,8 @@ async def open_store(context: TargetContext) -> AsyncIterator[StoreSession]:
     with await context.disk.call(lambda: MediaTree(context.settings.media_path)) as tree:
         state = await context.ledger.store(context.pool, context.name, KIND)
         fit = compare(await context.disk.call(lambda: read_mark(tree, context.name)), state, context.name)
-        clock = await look_at_clock(context.pool, context.name)
         async with claimant(context.settings.database) as claiming:
-            yield StoreSession(context, tree, claiming, state, fit, clock)
+            yield StoreSession(context, tree, claiming, state, fit)
 
 
 async def no_media_yet(context: TargetContext, connection: Conn | Db, error: UnreachableError) -> str | None:
