@@ -67,23 +67,23 @@ class ClockLook:
 def compare_clock(target: str, clock: HostClock, notes: ClockNotes) -> ClockLook:
     """Compare this machine's clock with the notes."""
     leap, gap = timedelta(0), None
-    if clock.known and notes.wall_ahead is not None:
+    if notes.wall_ahead is not None:
         leap = timedelta(seconds=clock.wall_ahead - notes.wall_ahead)
-        if leap > LARGEST_CLOCK_DIFFERENCE:
-            gap = Gap(notes.now - leap, notes.now)
-    if not (clock.known and notes.own):
-        gap = _gap_before(notes, _boot_of(clock, notes.now)) or gap
+    if not clock.known:
+        # The same difference as noted means the same boot; any other one, that it is another, or that the clock was set.
+        same = notes.own and abs(leap) <= LARGEST_CLOCK_DIFFERENCE
+        return ClockLook(target, clock, gap=None if same else _gap_before(notes, notes.now))
+    if leap > LARGEST_CLOCK_DIFFERENCE:
+        gap = Gap(notes.now - leap, notes.now)
+    if not notes.own:
+        gap = _gap_before(notes, min(datetime.fromtimestamp(clock.wall_ahead, UTC), notes.now)) or gap
     return ClockLook(target, clock, leap, gap)
-
-
-def _boot_of(clock: HostClock, now: datetime) -> datetime:
-    """Return when this boot began by the clock as it is now; without a known boot, any moment until now."""
-    return min(datetime.fromtimestamp(clock.wall_ahead, UTC), now) if clock.known else now
 
 
 def _gap_before(notes: ClockNotes, boot: datetime) -> Gap | None:
     if notes.last_boot is None or notes.last_boot > notes.now + LARGEST_LEAP:
-        # There is no note, or one of the future, which a wrong clock has written: nothing is known.
+        # There is no note of the target, which may have had another name, or one of the future, which a wrong clock has
+        # written: nothing is known.
         return Gap(None, notes.now)
     return Gap(notes.last_boot, boot) if notes.last_boot < boot else None
 

@@ -1,18 +1,17 @@
 -- The notes of this machine's clock, one for each target and boot, which this file alone writes.
 
 -- name: clock_notes
--- The notes of a target's clock. Before a target's first note in this boot, that of another target tells of a leap; before
--- its first note at all, the other targets' tell of earlier boots.
+-- The notes of a target's clock; those without a target are of each. Before a target's first note in this boot, that of
+-- another one tells of a leap.
 SELECT clock_timestamp() AS now, coalesce(own.wall_ahead, other.wall_ahead) AS wall_ahead,
        own.wall_ahead IS NOT NULL AS own, before.seen_at AS last_boot
 FROM (VALUES (true)) one(row)
-LEFT JOIN retentiond.host_clock own ON own.boot_id = $1 AND own.target = $2
+LEFT JOIN LATERAL (SELECT c.wall_ahead FROM retentiond.host_clock c WHERE c.boot_id = $1 AND c.target IN ($2, '')
+                   ORDER BY c.target DESC LIMIT 1) own ON true
 LEFT JOIN LATERAL (SELECT c.wall_ahead FROM retentiond.host_clock c WHERE c.boot_id = $1
                    ORDER BY c.seen_at DESC LIMIT 1) other ON true
 LEFT JOIN LATERAL (SELECT c.seen_at FROM retentiond.host_clock c
-                   WHERE (c.boot_id <> $1 OR $1 = 'unknown')
-                     AND (c.target = $2
-                          OR NOT EXISTS (SELECT FROM retentiond.host_clock t WHERE t.target = $2))
+                   WHERE c.target IN ($2, '') AND (c.boot_id <> $1 OR $1 = 'unknown')
                    ORDER BY c.seen_at DESC LIMIT 1) before ON true
 
 -- name: lock_clock

@@ -1,6 +1,6 @@
 -- The ledger from version 5 to version 6: a note of the clock for each target, and the pass that was accepted.
 
--- Notes so far are those of all: a target without a note of its own goes by them.
+-- Notes so far are those of each target.
 ALTER TABLE retentiond.host_clock ADD COLUMN target text NOT NULL DEFAULT '';
 ALTER TABLE retentiond.host_clock ALTER COLUMN target DROP DEFAULT;
 ALTER TABLE retentiond.host_clock DROP CONSTRAINT host_clock_pkey;

@@ -193,3 +193,29 @@ async def test_two_that_find_a_gap_at_once_put_off_once(
 
     await asyncio.gather(*(note() for _ in range(4)))
     assert len(found) == 1
+
+
+async def test_a_target_that_comes_later_is_not_refused_for_a_gap_that_it_did_not_see(
+    rooms: RoomsStore,
+    dendrite: RecordedDendrite,
+    room_retention: RoomRetention,
+    retention: Retention,
+    store: DendriteStore,
+    machine: Machine,
+) -> None:
+    await machine.boot(rooms.connection, off=50 * DAY)
+    async with room_retention.opened() as target:
+        await target.accept(yes=True)
+    await store.add(origin="there.test", age=OLD)
+    assert (await retention.one_pass()).refused is None
+
+
+async def test_the_notes_of_an_older_ledger_are_those_of_each_target(
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention, machine: Machine
+) -> None:
+    await rooms.see_empty(age=20 * DAY)
+    await rooms.connection.execute("UPDATE retentiond.host_clock SET target = ''")
+    await machine.boot(rooms.connection, off=5 * DAY)
+    async with room_retention.opened() as target:
+        await target.sweep(everything=True)
+    assert await ages(rooms) == {15}

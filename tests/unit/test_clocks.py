@@ -68,9 +68,15 @@ def test_a_ledger_without_notes_knows_of_no_time_that_has_passed() -> None:
     assert look(ClockNotes(NOW)).gap == Gap(None, NOW)
 
 
-def test_a_machine_that_does_not_tell_its_boots_may_have_started_at_any_moment() -> None:
+def test_a_machine_that_does_not_tell_its_boots_goes_on_while_its_clock_does() -> None:
     notes = ClockNotes(NOW, BOOT.timestamp(), own=True, last_boot=NOW - DAY)
-    assert look(notes, clock("unknown")).gap == Gap(NOW - DAY, NOW)
+    assert look(notes, clock("unknown")).gap is None
+
+
+@pytest.mark.parametrize("later", [10 * MINUTE, -10 * MINUTE])
+def test_a_machine_that_does_not_tell_its_boots_may_have_started_at_any_moment(later: timedelta) -> None:
+    notes = ClockNotes(NOW, BOOT.timestamp(), own=True, last_boot=NOW - DAY)
+    assert look(notes, clock("unknown", BOOT + later)).gap == Gap(NOW - DAY, NOW)
 
 
 def test_a_note_of_another_target_tells_of_a_leap_in_this_boot() -> None:
