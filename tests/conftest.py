@@ -27,7 +27,10 @@ from tests.support.media_target import Retention
 from tests.support.store import DendriteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
+
+_FIRST_TYPE_OF_USERS = 16384
 
 
 def pytest_configure() -> None:
@@ -35,6 +38,26 @@ def pytest_configure() -> None:
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         os.environ["PYTHONPYCACHEPREFIX"] = str(cache / "retentiond-tests" / "compiled")
+    _describe_each_type_once()
+
+
+def _describe_each_type_once() -> None:
+    """Let all connections share the driver's descriptions of PostgreSQL's own types, `bigint[]` and others.
+
+    Each connection asks for them anew, which takes the server longer than the statement they are for.
+    """
+    ask: Any = asyncpg.Connection._introspect_types  # type: ignore[attr-defined]
+    described: dict[tuple[int, ...], Any] = {}
+
+    async def describe(connection: Any, types: Iterable[int], *how: Any) -> Any:
+        numbers = tuple(sorted(types))
+        if numbers[-1] >= _FIRST_TYPE_OF_USERS:
+            return await ask(connection, numbers, *how)
+        if numbers not in described:
+            described[numbers] = await ask(connection, numbers, *how)
+        return described[numbers]
+
+    asyncpg.Connection._introspect_types = describe  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

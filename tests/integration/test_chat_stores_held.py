@@ -96,7 +96,7 @@ async def test_a_hold_that_comes_in_the_middle_of_a_step_ends_what_was_sent(
 
     async def hold_and_wait() -> None:
         await hold(chats, chat="7")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not stores.halted:
                 await asyncio.sleep(0.01)
 

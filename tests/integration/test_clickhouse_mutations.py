@@ -81,7 +81,7 @@ async def test_a_stop_is_heard_while_a_server_that_went_silent_is_told_to_delete
         stop.ask()
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(30), stats.opened() as store:
+    async with asyncio.timeout(60), stats.opened() as store:
         server = store._servers._server
         assert server is not None
         monkeypatch.setattr(server._client, "raw_query", go_silent)

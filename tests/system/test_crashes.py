@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.worn_store import WornStore
 
-KILLS = 500 if NIGHTLY else 12
+KILLS = 500 if NIGHTLY else 8
 
 _COMMANDS = {
     "24h": [("once",), ("once",), ("quarantine", "restore", "--all"), ("plan",)],
@@ -61,8 +61,8 @@ async def test_a_pass_that_is_killed_at_any_step_is_finished_by_the_next_start(
     points = distinct(await points_of(worn, tmp_path, ("once",)))
     rng = random.Random(SEED)
     failures = []
-    # By day each grace has a sixth of the points, which are the same for both; six runs come by all.
-    share = slice(None) if NIGHTLY else slice((SEED + (0 if grace == "24h" else 3)) % 6, None, 6)
+    # By day each grace has an eighth of the points, which are the same for both; eight runs come by all.
+    share = slice(None) if NIGHTLY else slice((SEED + (0 if grace == "24h" else 4)) % 8, None, 8)
     for at, count in list(points.items())[share]:
         nth = rng.randint(1, count)
         async with worn.copy(tmp_path / "copy") as copy:
@@ -80,9 +80,9 @@ async def test_a_pass_for_thumbnails_or_a_quota_that_is_killed_at_any_step_is_fi
     points = distinct(await points_of(worn, tmp_path, ("once",)))
     rng = random.Random(SEED)
     failures = []
-    # By day half of what other passes do not come by, or not for this reason.
+    # By day a third of what other passes do not come by, or not for this reason.
     own = [(at, count) for at, count in points.items() if NIGHTLY or _OWN.search(at)]
-    for at, count in own[slice(None) if NIGHTLY else slice(SEED % 2, None, 2)]:
+    for at, count in own[slice(None) if NIGHTLY else slice(SEED % 3, None, 3)]:
         nth = rng.randint(1, count)
         async with worn.copy(tmp_path / "copy") as copy:
             problems = await kill_at(copy, ("once",), at, nth) + await copy.judge_kept()
@@ -100,8 +100,8 @@ async def test_a_restore_that_is_killed_at_any_step_is_finished_by_the_next_star
     async with worn.copy(tmp_path / "passed") as passed:
         await passed.program.run("once")
         await passed.connection.close()
-        # By day a third of the points.
-        for at, count in list(points.items())[slice(None) if NIGHTLY else slice(SEED % 3, None, 3)]:
+        # By day a fourth of the points.
+        for at, count in list(points.items())[slice(None) if NIGHTLY else slice(SEED % 4, None, 4)]:
             nth = rng.randint(1, count)
             async with passed.copy(tmp_path / "copy") as copy:
                 problems = await kill_at(copy, restore, at, nth) + await copy.judge_kept()

@@ -53,8 +53,12 @@ def _demo(temporary: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_shows_each_case_as_it_should_be_and_leaves_nothing_behind(temporary: Path) -> None:
-    done = _demo(temporary, "--json")
+def test_the_smallest_demo_shows_each_case_too_and_leaves_only_what_it_keeps_in_an_empty_directory(
+    temporary: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    done = _demo(temporary, "--media", "25", "--keep", str(kept), "--json")
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     planned, passed = told["passes"]
@@ -65,6 +69,7 @@ def test_the_demo_shows_each_case_as_it_should_be_and_leaves_nothing_behind(temp
     assert told["purged"]["blobs"] > 0
     assert all(case["as_it_should_be"] for case in told["cases"])
     assert list(temporary.iterdir()) == []
+    assert (kept / "database.sql").exists()
 
 
 def test_the_demo_purges_the_rooms_that_all_have_left_and_no_other(temporary: Path) -> None:
@@ -81,17 +86,6 @@ def test_the_demo_purges_the_rooms_that_all_have_left_and_no_other(temporary: Pa
         "local_alias": 4,
         "space_child": 4,
     }
-
-
-def test_the_smallest_demo_shows_each_case_too_and_keeps_it_in_an_empty_directory(
-    temporary: Path, tmp_path: Path
-) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    done = _demo(temporary, "--media", "25", "--keep", str(kept), "--json")
-    assert done.returncode == 0, done.stderr
-    assert all(case["as_it_should_be"] for case in json.loads(done.stdout)["cases"])
-    assert (kept / "database.sql").exists()
 
 
 def test_the_demo_prints_text_for_people_and_its_kept_files_can_be_used(

@@ -17,15 +17,13 @@ from tests.support.ports import free_port
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.real_program import Zygote
     from tests.support.store import DendriteStore
 
 
-async def _printed(config: Path, *words: str) -> Any:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "retentiond", "--config", str(config), *words, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    return json.loads(out)
+async def _printed(zygote: Zygote, config: Path, *words: str) -> Any:
+    request: dict[str, Any] = {"words": ["--config", str(config), *words], "orders": [], "log": None}
+    return (await zygote.fork(request | {"all_is_old": False}, config.parent).end()).document
 
 
 async def _served(client: ClientSession, path: str) -> Any:
@@ -43,7 +41,7 @@ async def _served(client: ClientSession, path: str) -> Any:
 
 
 async def test_status_and_usage_are_those_of_the_commands_and_metrics_have_their_sums(
-    database: str, media_path: Path, store: DendriteStore, tmp_path: Path
+    database: str, media_path: Path, store: DendriteStore, tmp_path: Path, zygote: Zygote
 ) -> None:
     for number in range(6):
         await store.add(origin=f"s{number % 3}.test", age=timedelta(days=40 * number))
@@ -61,17 +59,19 @@ async def test_status_and_usage_are_those_of_the_commands_and_metrics_have_their
     config = tmp_path / "config.yaml"
     http = {"listen": f"127.0.0.1:{port}"}
     config.write_text(yaml.safe_dump({"targets": {"media": target}, "http": http}))
-    await _printed(config, "once", "--yes", "--json")
+    await _printed(zygote, config, "once", "--yes", "--json")
     daemon = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "retentiond", "--config", str(config), "run", stdout=asyncio.subprocess.DEVNULL
     )
     try:
         async with ClientSession(f"http://127.0.0.1:{port}") as client:
             for by, top in (("server", "1"), ("user", "20"), ("type", "20"), ("file", "2")):
-                printed = await _printed(config, "usage", "--by", by, "--top", top, "--json")
+                printed = await _printed(zygote, config, "usage", "--by", by, "--top", top, "--json")
                 assert await _served(client, f"/api/v1/usage?by={by}&top={top}") == printed, by
             # Until its first sweep has ended, the daemon has not the target.
-            while await _served(client, "/api/v1/status") != await _printed(config, "status", "--json"):
+            while await _served(client, "/api/v1/status") != await _printed(
+                zygote, config, "status", "--json"
+            ):
                 await asyncio.sleep(0.05)
             rows = (await _served(client, "/api/v1/usage"))["usage"][0]["rows"]
             metrics = await _served(client, "/metrics")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.worn_store import WornStore
 
-_FEW = 4
+_FEW = 3
 _RESTORE = ("quarantine", "restore", "--all")
 
 pytestmark = pytest.mark.timeout(7200 if NIGHTLY else 1200)

@@ -181,7 +181,7 @@ async def test_a_stop_is_heard_while_a_server_that_went_silent_is_asked_and_the_
     async def ask_to_stop() -> None:
         stop.ask()
 
-    async with asyncio.timeout(30), standing_before(chats.config.url[0]) as between:
+    async with asyncio.timeout(60), standing_before(chats.config.url[0]) as between:
         between.first[question] = ask_to_stop
         between.unheard.add(question)
         report = await chats.purge(Purge("acme", CUTOFF, notes=notes, stop=stop), url=between.url)
