@@ -6,19 +6,20 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from retentiond.adapters.metrics import Metrics
 from retentiond.engine.target import NullProgress, PassOptions
 from tests.support.chance import AGAIN, SEED
-from tests.support.store import COMMON_THUMBNAILS
+from tests.support.media_target import REMOTE, Retention
+from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retentiond.targets.dendrite_media.target import DendriteMedia
-    from tests.support.media_target import Retention
-    from tests.support.store import DendriteStore
+    from tests.support.database import DatabaseServer
 
 _DAYS = timedelta(days=1)
 _POLICIES = [
@@ -93,6 +94,29 @@ async def test_a_plan_for_another_age_and_the_report_s_slider_agree(
             plan = await target.plan(None, NullProgress(), keep=days * _DAYS)
             tally = curve.older_than(days)
             assert (plan.removed_items, plan.removed_bytes) == (tally.items, tally.bytes), AGAIN
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII"])
+async def test_rows_that_the_server_leaves_to_python_have_the_same_size_in_the_report(
+    postgres: DatabaseServer, media_path: Path, encoding: str
+) -> None:
+    dsn = await postgres.make(f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+    connection = await asyncpg.connect(dsn)
+    await _fill(DendriteStore(connection, media_path), random.Random(SEED))
+    # One age for all: what is shared by rows of several policies is freed with the newest of them at any age.
+    local = {"name": "local", "match": {"origin": "local"}, "keep": "30d"}
+    # A pattern with a letter beyond ASCII matches no media here, and only Python can tell.
+    for odd in ({"origin": "remote"}, {"origin": "*.test"}, {"uploaded_before": "2100-01-01"}):
+        left = {"name": "odd", "match": {**odd, "content_type": "vidéo/*"}, "keep": "30d"}
+        async with Retention(dsn, media_path).opened(policies=[left, REMOTE, local]) as target:
+            curves = (await target.statistics(NullProgress())).curves
+            for days in (0, 15, 60):
+                plan = await target.plan(None, NullProgress(), keep=days * _DAYS)
+                parts = [curve.older_than(days) for curve in curves]
+                due = (sum(part.items for part in parts), sum(part.bytes for part in parts))
+                assert (plan.removed_items, plan.removed_bytes) == due, (odd, days, AGAIN)
+    await connection.close()
+    await postgres.drop(dsn)
 
 
 async def test_what_a_pass_left_keeps_its_size_beside_large_thumbnails_that_went(

@@ -16,11 +16,14 @@ from retentiond.model.policy import Policy, Rules
 from retentiond.targets.dendrite_media.references.shown import SQL as SHOWN
 from retentiond.targets.dendrite_media.references.sources import prepare
 from retentiond.targets.dendrite_media.surveys.gone import SQL as GONE
-from retentiond.targets.dendrite_media.surveys.survey import SQL, taking_from
+from retentiond.targets.dendrite_media.surveys.sizes import MEASURED_BY_AGE
+from retentiond.targets.dendrite_media.surveys.survey import SQL
 from retentiond.targets.dendrite_media.surveys.verdicts import compiled
 from retentiond.targets.dendrite_media.views.plan import SQL as PLAN
 from retentiond.targets.dendrite_media.views.plan import due_blobs_filter
+from retentiond.targets.dendrite_media.views.statistics import SQL as STATISTICS
 from retentiond.targets.dendrite_media.views.usage import SQL as STORED
+from retentiond.targets.dendrite_media.views.usage import make_stored
 from retentiond.targets.dendrite_rooms.survey import SQL as ROOMS
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ async def test_the_workers_of_the_server_share_the_verdicts(large: Conn) -> None
     counting = SQL["count_verdicts"].replace("{verdict}", policies.text)
     for statement, arguments in (
         (counting, policies.arguments),
-        policies.due_rows(taking_from("mediaapi_media_repository"), 1000),
+        policies.due_rows(SQL["take_due"], 1000),
         (SQL["sample"], (10, 1, 2**62)),
     ):
         assert await shared(large, statement, *arguments) == {"mediaapi_media_repository"}
@@ -140,9 +143,11 @@ async def test_the_used_space_is_measured_by_whole_readings_however_many_keys_th
     await large.execute(FILL_THUMBNAILS)
     for statement in ("make_several", "analyze_several", "make_shared", "analyze_shared"):
         await large.execute(STORED[statement])
-    read, _ = await scans(large, STORED["make_stored"])
-    assert (read["mediaapi_media_repository"], read["mediaapi_thumbnail"]) == (2, 1)
-    await large.execute(STORED["make_stored"])
+    policies = compiled(RULES, datetime.now(UTC))
+    making = STORED["make_stored"].replace("{verdict}", policies.text)
+    read, _ = await scans(large, making, *policies.arguments)
+    assert (read["mediaapi_media_repository"], read["mediaapi_thumbnail"]) == (1, 1)
+    await large.execute(making, *policies.arguments)
     await prepare(large)
     shown = SHOWN["make_shown"].replace("{source}", SHOWN["shown"])
     read, _ = await scans(large, shown)
@@ -154,6 +159,21 @@ async def test_the_used_space_is_measured_by_whole_readings_however_many_keys_th
     assert read == {"stored": 1, "shown": 1}
     read, _ = await scans(large, STORED["largest_files"], 100)
     assert read == {"stored": 1}
+
+
+async def test_the_report_reads_the_measured_rows_and_no_table_of_dendrite_again(large: Conn) -> None:
+    policies = compiled(RULES, datetime.now(UTC))
+    await large.execute("UPDATE mediaapi_media_repository SET creation_ts = 1500000000000")
+    await make_stored(large, policies)
+    read, _ = await scans(large, STATISTICS["take_due"], policies.indexes)
+    assert read == {"stored": 1}
+    await large.execute(STATISTICS["take_due"], policies.indexes)
+    await large.execute(SQL["analyze_due"])
+    assert await large.fetchval("SELECT count(*) FROM pg_temp.due") == 30000
+    read, _ = await scans(large, MEASURED_BY_AGE, 2 * 10**12, [0, 0])
+    # The second reading is of due rows that the server left to `decide`, of which there are none.
+    assert (read["mediaapi_media_repository"], read["mediaapi_thumbnail"]) == (0, 0)
+    assert (read["due"], read["stored"]) == (2, 1)
 
 
 FILL_ROOMS = """

@@ -30,7 +30,7 @@ SHARED_BLOBS: Final = named_queries(__package__, _FILE, where=_OF.format("s.hash
 """The blobs of the hashes in the table `several`: a part of another statement."""
 _FOUND: Final = named_queries(__package__, _FILE, due_blobs=_DUE_BLOBS)
 _DUE_BY_AGE: Final = named_queries(__package__, _FILE, found=_FOUND["found"])["due_by_age"]
-_MEASURED_BY_AGE: Final = named_queries(__package__, _FILE, found=_FOUND["found_measured"])["due_by_age"]
+MEASURED_BY_AGE: Final = named_queries(__package__, _FILE, found=_FOUND["found_measured"])["due_by_age"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,10 @@ async def due_by_age(
 ) -> list[DuePart]:
     """Measure the rows that the survey on this connection, at the time `now`, found due and that still exist.
 
-    If the store is `measured` already, its tables `pg_temp.stored` and `pg_temp.shared` are read.
+    If the store is `measured` already, its tables `pg_temp.stored` and `pg_temp.shared` are read, and the bytes that due
+    rows have.
     """
-    statement = _MEASURED_BY_AGE if measured else _DUE_BY_AGE
+    statement = MEASURED_BY_AGE if measured else _DUE_BY_AGE
     rows = await connection.fetch(statement, milliseconds(now), keeps_of(policies))
     return [
         DuePart(

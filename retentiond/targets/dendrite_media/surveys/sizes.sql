@@ -47,15 +47,17 @@ CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, m.creation_ts) AS began) c
 WHERE d.kept IS NULL AND m.creation_ts <= $1
 
 -- name: found_measured
--- The same, of a store that is measured already.
-SELECT d.policy, d.hash, d.due_id, (($1::bigint - d.began) / 86400000)::integer AS age, d.began,
-       coalesce(b.rows, d.rows) AS rows, coalesce(b.bytes, d.bytes) AS bytes
-FROM (SELECT m.policy, m.hash, m.due_id, m.counted_from AS began, m.rows, m.bytes
-      FROM pg_temp.due m WHERE m.kept IS NULL AND m.rows IS NOT NULL AND m.counted_from <= $1
-      UNION ALL
-      -- Rows whose verdict the server left open.
-      SELECT o.policy, o.hash, o.due_id, coalesce(o.counted_from, s.creation_ts), s.rows, s.bytes
-      FROM pg_temp.due o
-      JOIN pg_temp.stored s ON s.media_id COLLATE "C" = o.media_id AND s.media_origin COLLATE "C" = o.media_origin
-      WHERE o.kept IS NULL AND o.rows IS NULL AND s.creation_ts <= $1) d
+-- The same, of a store that is measured already: only due rows without a measure of their own are looked for.
+SELECT d.policy, d.hash, d.due_id, (($1::bigint - d.counted_from) / 86400000)::integer AS age, d.counted_from AS began,
+       coalesce(b.rows, 1) AS rows, coalesce(b.bytes, d.bytes) AS bytes
+FROM pg_temp.due d
 LEFT JOIN pg_temp.shared b ON b.hash = d.hash
+WHERE d.kept IS NULL AND d.bytes IS NOT NULL AND d.counted_from <= $1
+UNION ALL
+SELECT d.policy, d.hash, d.due_id, (($1::bigint - c.began) / 86400000)::integer AS age, c.began,
+       coalesce(b.rows, s.rows) AS rows, coalesce(b.bytes, s.bytes) AS bytes
+FROM pg_temp.due d
+JOIN pg_temp.stored s ON s.media_id = d.media_id AND s.origin = d.media_origin
+LEFT JOIN pg_temp.shared b ON b.hash = d.hash
+CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, s.creation_ts) AS began) c
+WHERE d.kept IS NULL AND d.bytes IS NULL AND s.creation_ts <= $1

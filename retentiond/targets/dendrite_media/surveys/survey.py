@@ -88,14 +88,6 @@ def due_row(record: Record) -> Due:
     )
 
 
-def taking_from(rows: str, measure: str = "NULL::bigint AS bytes, NULL::bigint AS rows") -> str:
-    """Return the statement that takes the due rows of a relation with the columns of dendrite's media table.
-
-    `measure` are its columns with what each row has of the stored bytes, and how many rows share its blob.
-    """
-    return SQL["take_due"].replace("{rows}", rows).replace("{measure}", measure)
-
-
 async def evicted_of(connection: Conn, keys: Sequence[MediaKey]) -> set[MediaKey]:
     """Return the keys of these that a quota of the same plan removes; only a plan has that table."""
     if not keys:
@@ -127,8 +119,6 @@ class Surveyor:
     """
 
     _removes: Removes = "media"
-    _taking = taking_from("mediaapi_media_repository")
-    """The statement that takes the due rows."""
     _streams = True
     """Whether the due rows are streamed, which takes an index; without it they are counted alone."""
 
@@ -158,9 +148,8 @@ class Surveyor:
         self, now: datetime, progress: Progress, listen: Callable[[Item], None] | None = None
     ) -> Survey:
         """Judge every row at the time `now`; due rows go into the temporary table."""
-        # Case and wildcards mean the same here and there in UTF-8 alone, and a listener is told of each row.
-        if listen is None and self._connection.get_settings().server_encoding == "UTF8":
-            policies = compiled(self._rules, now, self._removes)
+        # A listener is told of each row.
+        if listen is None and (policies := self.compiled(now)) is not None:
             survey, rows = await self._judge_there(policies, progress), self._asked_pages()
         else:
             survey, rows = await self._begin(), self._pages()
@@ -182,13 +171,17 @@ class Surveyor:
         await self._finish()
         return survey
 
+    def compiled(self, now: datetime) -> Compiled | None:
+        """Return the policies as an expression; None for a server that reads texts in another way than Python."""
+        # Case and wildcards mean the same here and there in UTF-8 alone.
+        if self._connection.get_settings().server_encoding != "UTF8":
+            return None
+        return compiled(self._rules, now, self._removes)
+
     async def _judge_there(self, policies: Compiled, progress: Progress) -> Survey:
         """Judge the rows on the server, which puts those that it leaves to `decide` into a table of their own."""
         survey = Survey()
-        counting = SQL["count_verdicts"].replace("{verdict}", policies.text)
-        # Only `fetch` reads to the end at once, which lets the server use its workers.
-        rows = await self._connection.fetch(counting, *policies.arguments)
-        counts = {row["code"]: row["items"] for row in rows}
+        counts = await self._count_codes(policies)
         if foreign := counts.pop(FOREIGN, 0):
             await refuse_foreign_users(self._connection, self._rules.server_names)
             raise foreign_users(foreign, "some that are gone by now")
@@ -198,8 +191,7 @@ class Surveyor:
         progress.advance(survey.rows)
         for statement in ("drop_due", "drop_asked"):
             await self._connection.execute(SQL[statement])
-        taking, arguments = policies.due_rows(self._taking, _LARGEST_SIZE)
-        await self._connection.execute(taking, *arguments)
+        await self._take_due(policies)
         if asked:
             asking = SQL["take_asked"].replace("{verdict}", policies.text).replace("{asked}", str(ASKED))
             await self._connection.execute(asking, *policies.arguments)
@@ -207,6 +199,18 @@ class Surveyor:
         else:
             await self._connection.execute(SQL["make_asked"])
         return survey
+
+    async def _count_codes(self, policies: Compiled) -> dict[int, int]:
+        """Count the rows by the codes of their verdicts."""
+        counting = SQL["count_verdicts"].replace("{verdict}", policies.text)
+        # Only `fetch` reads to the end at once, which lets the server use its workers.
+        rows = await self._connection.fetch(counting, *policies.arguments)
+        return {row["code"]: row["items"] for row in rows}
+
+    async def _take_due(self, policies: Compiled) -> None:
+        """Make the table of due rows, with those whose verdict the server computes."""
+        taking, arguments = policies.due_rows(SQL["take_due"], _LARGEST_SIZE)
+        await self._connection.execute(taking, *arguments)
 
     async def sample(self, survey: Survey) -> list[Hash]:
         """Return a random sample of the blobs; all of them if there are few."""
@@ -285,7 +289,17 @@ class Surveyor:
 
     async def keep(self, survey: Survey, *, ledger: bool, copy: int | None, protections: tuple[str, ...],
                    plan: bool) -> None:  # fmt: skip
-        """Mark the rows that holds, marks and protections keep, each in one statement, and count the others."""
+        """Mark the rows that holds, marks and protections keep, and count the others."""
+        await self.mark_kept(ledger=ledger, copy=copy, protections=protections, plan=plan)
+        tallies = {row["kept"]: row for row in await self._connection.fetch(SQL["tally_due"])}
+        due = tallies.pop(None, None)
+        survey.due, survey.due_bytes = (0, 0) if due is None else (due["items"], due["bytes"])
+        survey.kept_due = Counter({reason: row["items"] for reason, row in tallies.items()})
+
+    async def mark_kept(
+        self, *, ledger: bool, copy: int | None, protections: tuple[str, ...], plan: bool
+    ) -> None:
+        """Mark the rows that holds, marks and protections keep, each in one statement."""
         if ledger:
             await keep_held(self._connection, plan=plan)
             await self._connection.execute(SQL["keep_restored"])
@@ -295,10 +309,6 @@ class Surveyor:
             # The last of all protections.
             if hidden := sorted(ENCRYPTION.intersection(protections)):
                 await self._connection.execute(statements["keep_encrypted"], copy, hidden, names)
-        tallies = {row["kept"]: row for row in await self._connection.fetch(SQL["tally_due"])}
-        due = tallies.pop(None, None)
-        survey.due, survey.due_bytes = (0, 0) if due is None else (due["items"], due["bytes"])
-        survey.kept_due = Counter({reason: row["items"] for reason, row in tallies.items()})
 
     async def due_by(self) -> Counter[str]:
         """Count the rows left due, by policy; call it after `keep`."""

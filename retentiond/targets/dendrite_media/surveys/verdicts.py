@@ -49,9 +49,14 @@ class Compiled:
     verdicts: tuple[Keep | Remove, ...]
     newest: int
 
+    @property
+    def indexes(self) -> list[int | None]:
+        """The policy that removes the rows with each code, by its index; None for codes that keep."""
+        return [verdict.index if isinstance(verdict, Remove) else None for verdict in self.verdicts]
+
     def due_rows(self, statement: str, largest: int) -> tuple[str, tuple[Any, ...]]:
         """Return the statement that takes the due rows, with its arguments; their sizes are at most `largest`."""
-        indexes = [verdict.index if isinstance(verdict, Remove) else None for verdict in self.verdicts]
+        indexes = self.indexes
         further = {
             "policies": (indexes, "integer[]"),
             "due": ([code for code, index in enumerate(indexes) if index is not None], "integer[]"),

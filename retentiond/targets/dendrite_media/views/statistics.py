@@ -21,7 +21,8 @@ from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement
 from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, count_growth
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, keeps_of, milliseconds
-from retentiond.targets.dendrite_media.surveys.survey import Surveyor, taking_from
+from retentiond.targets.dendrite_media.surveys.survey import SQL as SURVEY
+from retentiond.targets.dendrite_media.surveys.survey import Survey, Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
 from retentiond.targets.dendrite_media.views.usage import (
     largest_files,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from retentiond.model.report import TargetStatus
     from retentiond.model.usage import UsageBy, UsageRow
     from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.surveys.verdicts import Compiled
     from retentiond.targets.dendrite_media.views.usage import Division
 
 SQL: Final = named_queries(__package__, "statistics.sql")
@@ -51,11 +53,27 @@ _DIVISIONS: Final[tuple[Division, ...]] = ("server", "room", "user", "type", "ag
 _log = get_logger()
 
 
-class _CountingSurveyor(Surveyor):
-    """Finds the due rows of a store that is measured, for their counts and sizes."""
+class _MeasuringSurveyor(Surveyor):
+    """Measures the store and finds the due rows in one reading: each measured row has its verdict with it."""
 
-    _taking = taking_from("pg_temp.stored", "m.bytes, m.rows")
     _streams = False
+
+    async def measure(self, now: datetime) -> Tally:
+        """Measure every row, and return the total; `judge` is for the same time."""
+        return await make_stored(self._connection, self.compiled(now))
+
+    async def _count_codes(self, policies: Compiled) -> dict[int, int]:
+        del policies  # computed with the measure
+        return {row["code"]: row["items"] for row in await self._connection.fetch(SQL["count_codes"])}
+
+    async def _take_due(self, policies: Compiled) -> None:
+        await self._connection.execute(SQL["take_due"], policies.indexes)
+
+    async def _begin(self) -> Survey:
+        # Every row is left to `decide`, and none is measured in the table of due rows.
+        await self._connection.execute(SURVEY["drop_due"])
+        await self._connection.execute(SQL["take_due"], [])
+        return Survey()
 
 
 async def collect_statistics(context: TargetContext, progress: Progress) -> StoreStatistics:
@@ -68,7 +86,11 @@ async def collect_statistics(context: TargetContext, progress: Progress) -> Stor
         progress.stage("references", None)
         shown = await read_events(context, connection)
         progress.stage("sizes", None)
-        total = await make_stored(connection)
+        # As if the age of every policy were zero: the due rows are all that a policy may ever remove.
+        rules = context.settings.rules
+        at_once = tuple(replace(policy, keep=timedelta(0)) for policy in rules.policies)
+        surveyor = _MeasuringSurveyor(connection, context.name, replace(rules, policies=at_once))
+        total = await surveyor.measure(now)
         usage = await _usage(context, connection, now, total, rooms=shown)
         return StoreStatistics(
             context.name,
@@ -79,7 +101,7 @@ async def collect_statistics(context: TargetContext, progress: Progress) -> Stor
             by_origin=with_others(_slices(usage["server"]), total, "other servers"),
             by_type=with_others(_slices(usage["type"]), total, "other types"),
             by_age=_slices(usage["age"]),
-            curves=await _curves(context, connection, now, progress, ledger=ledger),
+            curves=await _curves(context, surveyor, connection, now, progress, ledger=ledger),
             limits=await _limits(context, connection, now, total, ledger=ledger),
             freed=await read_freed(connection, context.name) if ledger else (),
             totals=await read_totals(connection, context.name) if ledger else None,
@@ -136,23 +158,25 @@ def _slices(rows: Iterable[UsageRow]) -> tuple[Slice, ...]:
 
 
 async def _curves(
-    context: TargetContext, connection: Conn, now: datetime, progress: Progress, *, ledger: bool
+    context: TargetContext,
+    surveyor: Surveyor,
+    connection: Conn,
+    now: datetime,
+    progress: Progress,
+    *,
+    ledger: bool,
 ) -> tuple[AgeCurve, ...]:
-    """Survey the store as if the age of every policy were zero: the due rows are all that a policy may ever remove."""
+    """Return what each policy would remove at any age, by the surveyor of a measured store."""
     rules = context.settings.rules
     if not rules.policies:
         return ()
-    at_once = tuple(replace(policy, keep=timedelta(0)) for policy in rules.policies)
     copy = await context.references.copy_for_plan(connection)
     if ledger:
         await context.hold_references.copy_for_plan(connection)
-    surveyor = _CountingSurveyor(connection, context.name, replace(rules, policies=at_once))
     await surveyor.learn(copy, context.references.asked, plan=True)
     progress.stage("survey", None)
-    survey = await surveyor.judge(now, progress)
-    await surveyor.keep(
-        survey, ledger=ledger, copy=copy, protections=context.references.protections, plan=True
-    )
+    await surveyor.judge(now, progress)
+    await surveyor.mark_kept(ledger=ledger, copy=copy, protections=context.references.protections, plan=True)
     curves = [AgeCurve(policy.name, _days(policy)) for policy in rules.policies]
     for part in await due_by_age(connection, rules.policies, now, measured=True):
         curves[part.policy].add(part.age, part.items, part.bytes)

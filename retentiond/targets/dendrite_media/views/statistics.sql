@@ -1,5 +1,17 @@
 -- The statements of the report alone; what is stored is in stored.sql.
 
+-- name: count_codes
+-- The measured rows, by the code of their verdict.
+SELECT s.code, count(*) AS items FROM pg_temp.stored s GROUP BY s.code
+
+-- name: take_due
+-- The due rows of a survey, out of the measured ones; $1 are the policies by code, null for those that keep.
+CREATE TEMPORARY TABLE due AS
+SELECT s.hash, s.media_id, s.origin AS media_origin, ($1::integer[])[s.code + 1] AS policy, NULL::bigint AS size,
+       s.creation_ts AS counted_from, NULL::text AS kept, row_number() OVER () AS due_id, s.bytes
+FROM pg_temp.stored s
+WHERE ($1::integer[])[s.code + 1] IS NOT NULL
+
 -- name: drop_not_due
 -- Leaves the rows of a survey that are due at the time $1 (milliseconds); $2 are the keeps of the policies in their order,
 -- in milliseconds, null for ever.

@@ -9,8 +9,14 @@ SELECT m.base64hash COLLATE "C" AS hash FROM mediaapi_media_repository m GROUP B
 ANALYZE pg_temp.several
 
 -- name: make_shared
--- Their blobs, each with its rows and bytes.
-CREATE TEMPORARY TABLE shared AS {blobs}
+-- Their blobs, each with its rows and bytes, and the key of its first row.
+CREATE TEMPORARY TABLE shared AS
+SELECT b.hash, b.rows, b.bytes, f.media_id, f.origin
+FROM ({blobs}) b
+JOIN (SELECT DISTINCT ON (s.hash) s.hash, m.media_id COLLATE "C" AS media_id, m.media_origin COLLATE "C" AS origin
+      FROM mediaapi_media_repository m
+      JOIN pg_temp.several s ON s.hash = m.base64hash COLLATE "C"
+      ORDER BY s.hash, m.creation_ts, m.media_id COLLATE "C", m.media_origin COLLATE "C") f ON f.hash = b.hash
 
 -- name: analyze_shared
 ANALYZE pg_temp.shared
@@ -18,20 +24,20 @@ ANALYZE pg_temp.shared
 -- name: make_stored
 -- Every row with its part of the stored bytes by the database: the first row of a blob has the bytes of the blob, and the
 -- number of rows that share it; the others have none. Most blobs have one row, and then their bytes are its file and its
--- thumbnails, which needs no order and no hash. No index of text is read: its order may be that of another library. Its
--- other columns are those of dendrite's row, which a survey of the report judges here.
+-- thumbnails, which needs no order and no hash. No index of text is read: its order may be that of another library.
+-- For the report each row has the code of its verdict as well, and a row that shares its blob the hash.
 CREATE TEMPORARY TABLE stored AS
-SELECT m.media_id, m.media_origin, m.content_type, m.file_size_bytes, m.creation_ts, m.upload_name, m.base64hash, m.user_id,
+SELECT m.media_id COLLATE "C" AS media_id, m.media_origin COLLATE "C" AS origin, m.user_id, m.creation_ts,
+       lower(trim(split_part(m.content_type, ';', 1)) COLLATE "C") AS type,
        CASE WHEN b.hash IS NULL THEN least(greatest(m.file_size_bytes, 0) + coalesce(t.bytes, 0), 9223372036854775807)::bigint
-            WHEN f.hash IS NULL THEN 0 ELSE b.bytes END AS bytes,
-       CASE WHEN b.hash IS NULL THEN 1 WHEN f.hash IS NULL THEN 0 ELSE b.rows END AS rows
+            WHEN b.media_id = m.media_id COLLATE "C" AND b.origin = m.media_origin COLLATE "C" THEN b.bytes
+            ELSE 0 END AS bytes,
+       CASE WHEN b.hash IS NULL THEN 1
+            WHEN b.media_id = m.media_id COLLATE "C" AND b.origin = m.media_origin COLLATE "C" THEN b.rows
+            ELSE 0 END AS rows,
+       b.hash, {verdict} AS code
 FROM mediaapi_media_repository m
 LEFT JOIN pg_temp.shared b ON b.hash = m.base64hash COLLATE "C"
-LEFT JOIN (SELECT DISTINCT ON (b.hash) b.hash, m.media_id COLLATE "C" AS media_id, m.media_origin COLLATE "C" AS media_origin
-           FROM mediaapi_media_repository m
-           JOIN pg_temp.shared b ON b.hash = m.base64hash COLLATE "C"
-           ORDER BY b.hash, m.creation_ts, m.media_id, m.media_origin) f
-  ON f.media_id = m.media_id COLLATE "C" AND f.media_origin = m.media_origin COLLATE "C"
 LEFT JOIN (SELECT t.media_id COLLATE "C" AS media_id, t.media_origin COLLATE "C" AS media_origin,
                   sum(greatest(t.file_size_bytes, 0)) AS bytes
            FROM mediaapi_thumbnail t
@@ -61,18 +67,18 @@ FROM (SELECT k.*, row_number() OVER (PARTITION BY k.division ORDER BY k.bytes DE
                          coalesce(d.rooms, d.users) AS shown,
                          count(*) AS items, least(sum(d.bytes), 9223372036854775807)::bigint AS bytes
                   FROM (SELECT s.bytes,
-                               CASE WHEN s.user_id <> '' OR lower(s.media_origin COLLATE "C") = ANY ($3::text[])
+                               CASE WHEN s.user_id <> '' OR lower(s.origin COLLATE "C") = ANY ($3::text[])
                                     THEN 'local' ELSE 'remote' END AS class,
-                               s.media_origin COLLATE "C" AS server,
+                               s.origin AS server,
                                p.room, p.room IS NULL AND p.media_id IS NOT NULL AS rooms,
                                -- The uploader; of media of other servers the sender of the events that show them.
                                coalesce(nullif(s.user_id, ''), p.sender) COLLATE "C" AS "user",
                                s.user_id = '' AND p.sender IS NULL AND p.media_id IS NOT NULL AS users,
-                               nullif(lower(trim(split_part(s.content_type, ';', 1)) COLLATE "C"), '') AS type,
+                               nullif(s.type, '') AS type,
                                width_bucket(s.creation_ts, $4::bigint[]) AS age
                         FROM pg_temp.stored s
                         LEFT JOIN pg_temp.shown p
-                          ON p.media_id = s.media_id COLLATE "C" AND p.media_origin = s.media_origin COLLATE "C") d
+                          ON p.media_id = s.media_id COLLATE "C" AND p.media_origin = s.origin COLLATE "C") d
                   GROUP BY GROUPING SETS ((d.class), (d.server), (d.room, d.rooms), (d."user", d.users), (d.type), (d.age))) c
             WHERE c.division = ANY ($2::text[])) k) g
 WHERE g.place <= $1
@@ -80,6 +86,6 @@ ORDER BY g.division, g.place
 
 -- name: largest_files
 -- The $1 largest blobs by the key of their first row, each with the number of rows that share it.
-SELECT s.media_id, s.media_origin, s.rows AS items, s.bytes FROM pg_temp.stored s
+SELECT s.media_id, s.origin, s.rows AS items, s.bytes FROM pg_temp.stored s
 WHERE s.rows > 0
-ORDER BY s.bytes DESC, s.rows DESC, s.media_origin COLLATE "C", s.media_id COLLATE "C" LIMIT $1
+ORDER BY s.bytes DESC, s.rows DESC, s.origin COLLATE "C", s.media_id COLLATE "C" LIMIT $1

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from retentiond.engine.target import Progress
     from retentiond.model.usage import UsageBy
     from retentiond.targets.dendrite_media.store.context import TargetContext
+    from retentiond.targets.dendrite_media.surveys.verdicts import Compiled
 
 DIVISIONS: Final[tuple[UsageBy, ...]] = ("server", "room", "user", "type", "age", "file")
 _BY_EVENTS: Final = frozenset({"room", "user"})
@@ -120,12 +121,17 @@ async def _free_bytes(context: TargetContext) -> int | None:
         return None
 
 
-async def make_stored(connection: Conn) -> Tally:
-    """Fill the tables `pg_temp.shared` and `pg_temp.stored` of the connection, and return the total."""
+async def make_stored(connection: Conn, policies: Compiled | None = None) -> Tally:
+    """Fill the tables `pg_temp.shared` and `pg_temp.stored` of the connection, and return the total.
+
+    With `policies` each row has the code of its verdict; without them no row has one.
+    """
+    text, arguments = ("NULL::integer", ()) if policies is None else (policies.text, policies.arguments)
     # A row that came between two statements would have a blob of its own beside the one that it shares.
     async with connection.transaction(isolation="repeatable_read"):
-        for statement in ("make_several", "analyze_several", "make_shared", "analyze_shared", "make_stored"):
+        for statement in ("make_several", "analyze_several", "make_shared", "analyze_shared"):
             await connection.execute(SQL[statement])
+        await connection.execute(SQL["make_stored"].replace("{verdict}", text), *arguments)
     await connection.execute(SQL["analyze_stored"])
     (row,) = await connection.fetch(SQL["total"])
     return Tally(**dict(row))
