@@ -208,10 +208,12 @@ async def test_a_name_of_a_stranger_is_no_name_of_ours_and_has_a_bound(
     async with retention.opened() as target:
         keys = [row.key for row in await usage(target, "server")]
         types = [row.key for row in await usage(target, "type", 1)]
+        files = [row.key for row in await usage(target, "file")]
     assert keys[2:] == ["\\\\(others)", "\\(others)"]
     assert len(set(keys)) == 4
     assert all(len(key) <= LONGEST_KEY and key.startswith("aaa") for key in keys[:2])
-    assert all(len(key) <= LONGEST_KEY for key in types)
+    assert all(len(key) <= LONGEST_KEY for key in types + files)
+    assert len(set(files)) == 4
 
 
 async def test_events_that_cannot_be_read_are_an_error_with_the_next_step_and_other_divisions_need_none(

@@ -8,7 +8,6 @@ from retentiond.adapters.logging import get_logger
 from retentiond.adapters.postgres import named_queries, read_only_connection
 from retentiond.ledger.samples import has_sample, save_sample
 from retentiond.model.errors import UnreachableError
-from retentiond.model.media import MediaKey
 from retentiond.model.report import Tally
 from retentiond.model.usage import (
     AGES,
@@ -177,7 +176,4 @@ def _key(row: Record) -> str:
 async def largest_files(connection: Conn, top: int) -> list[UsageRow]:
     """Return the largest files, each by the URI of the oldest media item that has it; items are those that share it."""
     rows = await connection.fetch(SQL["largest_files"], top)
-    return [
-        UsageRow(key_of(MediaKey(row["media_id"], row["media_origin"]).uri), row["items"], row["bytes"])
-        for row in rows
-    ]
+    return [UsageRow(key_of(row["uri"]), row["items"], row["bytes"]) for row in rows]
