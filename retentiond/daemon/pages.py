@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import re
 from dataclasses import dataclass, replace
 from html import escape
@@ -17,6 +18,7 @@ from retentiond import __version__
 from retentiond.adapters.logging import get_logger
 from retentiond.engine.capabilities import HasUsage
 from retentiond.engine.target import NullProgress
+from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError
 from retentiond.model.text import printable
 from retentiond.report.page import render, security_policy
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from retentiond.daemon.quiet import QuietTimes
     from retentiond.daemon.status import StatusReporter
     from retentiond.model.usage import UsageBy, UsageRow
-    from retentiond.report.target_report import TargetReport
+    from retentiond.report.target_report import TargetReport, TargetState
 
 _LONGEST: Final = 1800.0
 """Seconds that one target may take."""
@@ -171,7 +173,9 @@ class Pages:
     async def _read(self, name: str, config: TargetConfig, computed: _Computed) -> None:
         async with self._open_target(name, config) as target:
             report = await collect(target, config, self._clock.now(), NullProgress())
-            computed.reports[name] = replace(report, last_notice=self._status.last_notice(name))
+            computed.reports[name] = replace(
+                report, state=_with_daemon(report.state), last_notice=self._status.last_notice(name)
+            )
             if report.statistics is not None:
                 self._status.measured(name, report.statistics.at, report.statistics.total)
                 self._status.surveyed(name, report.statistics.limits)
@@ -220,6 +224,13 @@ class Pages:
 def _store_of(config: TargetConfig) -> dict[str, Any]:
     """Return the settings by which a target is that of one store and of no other."""
     return config.model_dump(include={"kind", "database", "databases", "dendrite_config", "media_path"})
+
+
+def _with_daemon(state: TargetState) -> TargetState:
+    """Return the state with this daemon, which may have no lock and no heartbeat yet at the time of its first page."""
+    if state.status is None or state.status.daemon is not None:
+        return state
+    return replace(state, status=replace(state.status, daemon=f"{printable(host_name())}, pid {os.getpid()}"))
 
 
 def _with_notice(page: Page, failure: Failure) -> Page:

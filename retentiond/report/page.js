@@ -117,12 +117,18 @@
     });
   }
 
+  function clip(label) {
+    const letters = [...label];
+    return letters.length > 24 ? `${letters.slice(0, 23).join("")}…` : label;
+  }
+
   function marks(plot) {
     return (self) => {
       const context = self.ctx;
       const ratio = uPlot.pxRatio;
       context.save();
       context.font = `${12 * ratio}px system-ui, sans-serif`;
+      const words = [];
       plot.marks.forEach(([number, age], row) => {
         const x = self.valToPos(place(age), "x", true);
         const y = self.valToPos(plot.series[number].values[plot.x.indexOf(age)], "y", true);
@@ -137,15 +143,20 @@
         context.beginPath();
         context.arc(x, y, 4 * ratio, 0, 2 * Math.PI);
         context.fill();
-        const text = `${plot.series[number].label.slice(0, 24)}: ${age} d`;
+        const text = `${clip(plot.series[number].label)}: ${age} d`;
         const left = x + context.measureText(text).width + 8 * ratio > self.bbox.left + self.bbox.width;
+        words.push([left, context.fillStyle, [text, x + (left ? -6 : 6) * ratio, self.bbox.top + (14 + row * 16) * ratio]]);
+      });
+      // After the lines of all marks, which would strike them out.
+      for (const [left, ink, spot] of words) {
         context.textAlign = left ? "right" : "left";
-        const spot = [text, x + (left ? -6 : 6) * ratio, self.bbox.top + (14 + row * 16) * ratio];
         context.strokeStyle = style("--card");
         context.lineWidth = 5 * ratio;
+        context.lineJoin = "round";
         context.strokeText(...spot);
+        context.fillStyle = ink;
         context.fillText(...spot);
-      });
+      }
       context.restore();
     };
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gzip
+import os
 import re
 import ssl
 import stat
@@ -96,6 +97,17 @@ async def test_the_report_says_that_it_is_not_there_yet_and_then_is_with_its_age
     await daemon.clock.advance(120)
     assert (await client.get(f"{url}/report")).headers["Age"] == "120"
     assert "2 minutes old" in await (await client.get(f"{url}/")).text()
+    assert await daemon.stop() == 0
+
+
+async def test_the_first_page_of_a_daemon_does_not_say_that_no_daemon_is_running(
+    daemon: RunningDaemon, client: ClientSession
+) -> None:
+    """It was computed before the daemon had its lock, and was shown for `http.refresh`."""
+    url = await _start(daemon)
+    _, page = await _until(client, f"{url}/report", _is_there)
+    assert "No daemon is running" not in page
+    assert f", pid {os.getpid()}" in page
     assert await daemon.stop() == 0
 
 

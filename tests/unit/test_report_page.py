@@ -166,8 +166,8 @@ def test_bytes_and_items_stand_on_the_page_as_numbers_with_their_units() -> None
 
 def test_rooms_have_their_names_beside_their_ids() -> None:
     page = page_of(media_report())
-    assert "Cats of the day <small>!cats:cats.example</small>" in page
-    assert '<th scope="row">!q8Zf:uni.example</th>' in page
+    assert 'Cats of the day</span> <small class="clip">!cats:cats.example</small>' in page
+    assert '<th scope="row"><span class="clip">!q8Zf:uni.example</span></th>' in page
 
 
 def test_a_limit_that_is_near_or_exceeded_says_so_in_words() -> None:
