@@ -20,7 +20,7 @@ from retentiond.engine.capabilities import HasUsage
 from retentiond.engine.target import NullProgress
 from retentiond.ledger.host import host_name
 from retentiond.model.errors import RetentiondError
-from retentiond.model.text import printable
+from retentiond.model.text import printable, without_numbers
 from retentiond.report.page import render, security_policy
 from retentiond.report.target_report import collect, unreadable
 from retentiond.terminal.words import time_in_words
@@ -208,7 +208,7 @@ class Pages:
 
     def _failing(self, name: str, error: str, now: datetime) -> Failure:
         before = self.failures.get(name)
-        if before is None or before.error != error:
+        if before is None or without_numbers(before.error) != without_numbers(error):
             _log.warning("page_failed", target=name, error=error)
         return Failure(now if before is None else before.since, error)
 

@@ -10,6 +10,7 @@ from retentiond.adapters.logging import get_logger
 from retentiond.engine.capabilities import HasAudit, HasSamples
 from retentiond.engine.target import AuditOptions, NullProgress, Stop
 from retentiond.model.errors import BusyError, RetentiondError, UnreachableError
+from retentiond.model.text import without_numbers
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -195,7 +196,7 @@ async def take_samples(target: Target, clock: Clock, status: StatusReporter) -> 
             complaint = ""
         except RetentiondError as error:
             # Once, and not every hour of a week.
-            if str(error) != complaint:
-                complaint = str(error)
-                _log.warning("sample_not_taken", target=target.name, error=complaint)
+            if without_numbers(str(error)) != complaint:
+                complaint = without_numbers(str(error))
+                _log.warning("sample_not_taken", target=target.name, error=str(error))
         await clock.sleep(SAMPLE_LOOK_EVERY)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+_NUMBER: Final = re.compile(r"[0-9]+")
 _UNSHOWABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
@@ -25,6 +27,11 @@ def sentence(text: str, limit: int = 200) -> str:
     """Return the text of an engine or a library as a part of a sentence: printable, and on one line."""
     # A longer text is never shown.
     return printable(" ".join(text[: 10 * limit].split()), limit)
+
+
+def without_numbers(text: str) -> str:
+    """Return the text with each number as 0: in the errors of one episode, names of files and processes differ."""
+    return _NUMBER.sub("0", text)
 
 
 def printable(text: str, limit: int = 200) -> str:

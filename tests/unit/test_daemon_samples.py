@@ -114,6 +114,28 @@ async def test_a_sample_that_fails_is_one_warning_and_is_tried_again_and_passes_
     assert await daemon.stop() == 0
 
 
+async def test_a_full_disk_is_one_warning_though_each_try_names_another_file(
+    daemon: RunningDaemon, table: SampleTable
+) -> None:
+    table.error = UnreachableError('no space left: could not extend file "base/16384/t12_17131"; make room')
+    await daemon.start(media=media())
+    await daemon.until(lambda: daemon.entries("sample_not_taken"))
+    for number in range(3):
+        table.error = UnreachableError(
+            f'no space left: could not extend file "base/16384/t{number}_19{number}"; make room'
+        )
+        await daemon.clock.advance(SAMPLE_LOOK_EVERY)
+    assert len(table.asked) == 4
+    assert len(daemon.entries("sample_not_taken")) == 1
+    # The next episode is told.
+    table.error = None
+    await daemon.clock.advance(SAMPLE_LOOK_EVERY)
+    table.error = UnreachableError('no space left: could not extend file "base/16384/t1_1"; make room')
+    await daemon.clock.advance(SAMPLE_LOOK_EVERY)
+    assert len(daemon.entries("sample_not_taken")) == 2
+    assert await daemon.stop() == 0
+
+
 async def test_a_daemon_beside_another_leaves_the_samples_to_it(
     daemon: RunningDaemon, table: SampleTable
 ) -> None:

@@ -150,20 +150,22 @@ async def test_a_computation_that_fails_keeps_the_page_and_says_since_when(
     store = daemon.stores["media"]
     url = await _start(daemon, {"refresh": "10m"})
     await _until(client, f"{url}/report", _is_there)
-    store.statistics_error = UnreachableError("the disk <b>is</b> gone; check it")
+    store.statistics_error = UnreachableError("the disk <b>is</b> gone at file 12; check it")
     await daemon.clock.advance(601)
     _, page = await _until(client, f"{url}/report", lambda _, text: "fails since" in text)
     assert "<h2>media" in page
     assert "the disk &lt;b&gt;is&lt;/b&gt; gone" in page
     assert "computations fail since" in await (await client.get(f"{url}/")).text()
+    # The same episode, at another file.
+    store.statistics_error = UnreachableError("the disk <b>is</b> gone at file 345; check it")
     await daemon.clock.advance(601)
     await daemon.until(lambda: store.drawn == 3)
-    assert [entry["error"] for entry in daemon.entries("page_failed")] == [
-        "the disk <b>is</b> gone; check it"
-    ]
     store.statistics_error = None
     await daemon.clock.advance(601)
     await _until(client, f"{url}/report", lambda _, text: "fails since" not in text)
+    assert [entry["error"] for entry in daemon.entries("page_failed")] == [
+        "the disk <b>is</b> gone at file 12; check it"
+    ]
     assert await daemon.stop() == 0
 
 
