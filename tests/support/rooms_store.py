@@ -16,7 +16,6 @@ LONG_AGO: Final = timedelta(days=400)
 GONE: Final = [f"!gone{number}:there.test" for number in range(3)]
 STAYS: Final = "!joined:there.test"
 """The rooms of the fixture `rooms`: without local users, and with one."""
-_MEMBER: Final = 5
 _MEMBERSHIPS: Final = {"leave": 1, "invite": 2, "join": 3, "knock": 4}
 
 
