@@ -38,7 +38,7 @@ async def test_rows_that_a_mutation_takes_after_the_purge_was_ended_are_in_no_re
     await stats.add("testcom", first=CUTOFF - timedelta(hours=50), count=100)
     await stats.do("SYSTEM STOP MERGES retentiond_test.thread")
     store = stats.config.model_dump(exclude_unset=True)
-    purge = KilledPurge(chats, tmp_path, "--purge-clickhouse", clickhouse=store)
+    purge = KilledPurge(chats, tmp_path, "clickhouse", clickhouse=store)
     async with purge.ended_by(number) as process:
         while not await stats.marks() and process.returncode is None:
             await asyncio.sleep(0.05)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retentiond.targets.chat_database.target import open_chat_database
 from tests.support.chats import TO_DATE
@@ -17,27 +17,40 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from retentiond.targets.chat_database.store import StoreName
     from tests.support.chats import ChatStore
+
+
+_FLAGS: Final[dict[StoreName, str]] = {
+    "clickhouse": "--purge-clickhouse",
+    "elasticsearch": "--purge-elastic",
+}
 
 
 class KilledPurge:
     """A purge by hand of the account, in the database and one store beside it."""
 
-    def __init__(self, chats: ChatStore, tmp_path: Path, flag: str, **stores: Any) -> None:
+    def __init__(self, chats: ChatStore, tmp_path: Path, store: StoreName, **keys: Any) -> None:
         self._chats = chats
-        self._flag = flag
+        self._store = store
+        self._keys = keys
         self._path = tmp_path / "config.yaml"
         target = {
             "kind": "chat_database",
             "database": chats.dsn,
             "accounts": {"testcom": {"schema": chats.schema}},
         }
-        self._path.write_text(json.dumps({"targets": {"chats": target | stores}}))
+        self._path.write_text(json.dumps({"targets": {"chats": target | keys}}))
 
     @asynccontextmanager
     async def ended_by(self, number: signal.Signals) -> AsyncIterator[Process]:
         """Begin it, and end it after the block; then its connections are gone, too."""
-        process = await self._begin()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "retentiond", "--config", str(self._path), "purge-chats", "--json"),
+            *("--account", "testcom", "--to-date", str(TO_DATE), _FLAGS[self._store]),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         try:
             yield process
         finally:
@@ -49,21 +62,11 @@ class KilledPurge:
         ):
             await asyncio.sleep(0.05)
 
-    async def _begin(self) -> Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "retentiond", "--config", str(self._path), "purge-chats", "--json"),
-            *("--account", "testcom", "--to-date", str(TO_DATE), self._flag),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
     async def again(self) -> dict[str, Any]:
-        """Do it anew, to its end, and return its report."""
-        process = await self._begin()
-        told, errors = await process.communicate()
-        assert process.returncode == 0, (told, errors)
-        report: dict[str, Any] = json.loads(told)
-        return report
+        """Do it anew, to its end, in this process, and return its report."""
+        report = await self._chats.purge(wish={"stores": (self._store,)}, **self._keys)
+        assert report.exit_status == 0, report
+        return report.as_json()
 
     async def records(self) -> list[dict[str, Any]]:
         """Return what the records say of the store, the oldest first."""

@@ -51,7 +51,7 @@ class Newcomer:
     def run(self, code: str) -> tuple[str, str]:
         """Run code by the copy; return its output, and the last line of its errors."""
         done = subprocess.run(
-            [sys.executable, "-B", "-c", f"import retentiond\n{code}"],
+            [sys.executable, "-c", f"import retentiond\n{code}"],
             cwd=self._root,
             env={"PYTHONPATH": str(self._root)},
             capture_output=True,

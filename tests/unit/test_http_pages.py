@@ -13,7 +13,6 @@ from datetime import timedelta
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import pytest
 from aiohttp import ClientSession, ClientSSLError, UnixConnector
 
@@ -272,6 +271,8 @@ async def test_each_document_is_as_the_description_says(daemon: RunningDaemon, c
     daemon.stores["lost"].down = True
     daemon.stores["media"].last_pass = {"started_at": NOON, "state": "finished", "pass_id": 7}
     url = await _start(daemon, media=media(), lost=media())
+    import jsonschema  # noqa: PLC0415 - it takes seconds, of each process that collects the tests
+
     description = await (await client.get(f"{url}/api/v1/openapi.json")).json()
     validate(description)
     assert description == openapi()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from retentiond.config.example import example_config
 from retentiond.config.json_schema import FILE, json_schema
@@ -18,13 +18,21 @@ from tests.unit.test_config_example import uncommented
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jsonschema import Draft202012Validator
+
 SHIPPED = Path(__file__).parents[2] / FILE
 SCHEMA = json.loads(json_schema())
-VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+@cache
+def validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - it takes seconds, of each process that collects the tests
+
+    return Draft202012Validator(SCHEMA)
 
 
 def errors(text: str) -> list[str]:
-    return [error.message for error in VALIDATOR.iter_errors(yaml.safe_load(text))]
+    return [error.message for error in validator().iter_errors(yaml.safe_load(text))]
 
 
 def test_the_shipped_schema_is_the_one_that_is_printed() -> None:
@@ -32,7 +40,7 @@ def test_the_shipped_schema_is_the_one_that_is_printed() -> None:
 
 
 def test_the_schema_is_a_valid_schema() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    validator().check_schema(SCHEMA)
 
 
 @pytest.mark.parametrize("kind", KINDS)

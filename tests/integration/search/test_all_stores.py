@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -12,8 +12,9 @@ from retentiond.demo.chat_show import ACCOUNT
 from retentiond.model.holds import HoldRequest, HoldSubject, Narrowing
 from retentiond.targets.chat_database.search.store import Elasticsearch
 from retentiond.targets.chat_database.target import open_chat_database
+from tests.support.chance import NIGHTLY
 from tests.support.chats import OLD, ChatStore
-from tests.support.search_server import on_both_servers
+from tests.support.search_server import Product
 from tests.support.stats_table import Stats
 
 if TYPE_CHECKING:
@@ -39,8 +40,17 @@ async def die(_store: Elasticsearch, _purge: StorePurge, _progress: Progress) ->
     raise DiedError
 
 
-@on_both_servers
-@pytest.mark.parametrize("way", ["by hand, after a death between the stores", "by schedule"])
+@pytest.mark.parametrize(
+    ("way", "server"),
+    # By day each way has one of the servers.
+    [
+        (way, server)
+        for place, way in enumerate(("by hand, after a death between the stores", "by schedule"))
+        for server in get_args(Product)
+        if NIGHTLY or get_args(Product).index(server) == place
+    ],
+    indirect=["server"],
+)
 async def test_one_purge_takes_a_chat_from_every_store_and_leaves_those_that_stay_in_every_store(
     chats: Chats,
     clickhouse_server: ClickHouseServer | None,

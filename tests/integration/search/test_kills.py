@@ -40,7 +40,7 @@ async def test_documents_that_a_task_deletes_before_and_after_the_purge_was_ende
     await chats.add("testcom", first=CUTOFF - timedelta(days=10), count=200, every=timedelta(minutes=10))
     index = chats.config.model_dump(exclude_unset=True)
     pace = {"max_rows_per_second": SLOW}
-    purge = KilledPurge(store, tmp_path, "--purge-elastic", elasticsearch=index, pace=pace)
+    purge = KilledPurge(store, tmp_path, "elasticsearch", elasticsearch=index, pace=pace)
     async with purge.ended_by(number) as process:
         while process.returncode is None and await chats.left("testcom") == 200:
             await asyncio.sleep(0.05)
