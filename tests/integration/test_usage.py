@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, get_args
 
 import asyncpg
@@ -20,8 +21,12 @@ from retentiond.model.usage import (
     SEVERAL_USERS,
     UsageBy,
     UsageRow,
+    usage_document,
 )
+from retentiond.report.page import render
+from retentiond.report.target_report import collect
 from tests.support.chance import AGAIN, SEED
+from tests.support.media_target import configure, media_target
 from tests.support.store import COMMON_THUMBNAILS, DendriteStore
 
 if TYPE_CHECKING:
@@ -214,6 +219,27 @@ async def test_a_name_of_a_stranger_is_no_name_of_ours_and_has_a_bound(
     assert all(len(key) <= LONGEST_KEY and key.startswith("aaa") for key in keys[:2])
     assert all(len(key) <= LONGEST_KEY for key in types + files)
     assert len(set(files)) == 4
+
+
+async def test_names_of_100_kb_make_no_large_document_and_no_large_page(
+    retention: Retention, store: DendriteStore
+) -> None:
+    """A thousand files with such IDs were 26 MB of `usage --by file`."""
+    for number in range(40):
+        long = chr(97 + number % 26) * 100_000 + str(number)
+        await store.add(media_id=long, origin=f"{long}.test", content_type=long, file=False)
+        await store.add(origin="here.test", user_id=f"@{long}:here.test", file=False)
+        # An event has at most 64 KiB.
+        await store.add_event(f"!{long[-60_000:]}", {"body": f"{number}"}, sender=f"@{long[-60_000:]}")
+    async with retention.opened() as target:
+        for by in _DIVISIONS:
+            document = json.dumps(usage_document([("media", by, await usage(target, by, 1000))]))
+            assert len(document) < 100_000, by
+        config = media_target(configure(retention.database, retention.media_path))
+        page = render(
+            [await collect(target, config, datetime.now(UTC), NullProgress())], datetime.now(UTC), "1"
+        )
+    assert len(page.encode()) < 300_000
 
 
 async def test_events_that_cannot_be_read_are_an_error_with_the_next_step_and_other_divisions_need_none(

@@ -235,15 +235,20 @@ class RequestCriteria(SurveyCriteria):
         return {"request": self._request.as_json(), "protect": list(self.references.protections)}
 
 
+async def has_growth(context: TargetContext, connection: Conn, rules: dict[str, Any]) -> bool:
+    """Return whether due rows may be growth: a pass with the very same `rules` has come to its end."""
+    last = await connection.fetchval(SQL["last_rules"], context.name)
+    return bool(context.settings.server_names) and last is not None and json.loads(last) == rules
+
+
 async def count_growth(context: TargetContext, connection: Conn, rules: dict[str, Any], now: datetime) -> int:
     """Count the due rows that are growth; zero before a pass with the very same `rules` came to its end.
 
     If no name of this server is known, local media that lost their users look remote: no row is growth then.
     """
-    names = sorted(context.settings.server_names)
-    last = await connection.fetchval(SQL["last_rules"], context.name)
-    if not names or last is None or json.loads(last) != rules:
+    if not await has_growth(context, connection, rules):
         return 0
+    names = sorted(context.settings.server_names)
     starts = growth_starts(context.settings.rules.policies, now, context.config.limits.growth_within)
     growth: int = await connection.fetchval(SQL["count_growth"], list(starts), list(starts.values()), names)
     return growth

@@ -22,7 +22,7 @@ LEFT JOIN (SELECT o.hash, sum(o.bytes) AS bytes
 -- blob is freed with the row that comes due last, and not at all if a row with its hash stays. $2 are the keeps of
 -- the policies in their order, in milliseconds; null for ever.
 -- Of a blob with a single row, most of them, that needs no order.
-WITH found AS ({found})
+WITH found AS {how} ({found})
 SELECT s.policy, s.age, count(*) AS items, least(sum(s.bytes), 9223372036854775807)::bigint AS bytes,
        min(s.began) AS oldest
 FROM (SELECT f.policy, f.age, f.began, f.bytes FROM found f WHERE f.rows = 1
@@ -54,10 +54,9 @@ FROM pg_temp.due d
 LEFT JOIN pg_temp.shared b ON b.hash = d.hash
 WHERE d.kept IS NULL AND d.bytes IS NOT NULL AND d.counted_from <= $1
 UNION ALL
-SELECT d.policy, d.hash, d.due_id, (($1::bigint - c.began) / 86400000)::integer AS age, c.began,
+SELECT d.policy, d.hash, d.due_id, (($1::bigint - d.counted_from) / 86400000)::integer AS age, d.counted_from AS began,
        coalesce(b.rows, s.rows) AS rows, coalesce(b.bytes, s.bytes) AS bytes
 FROM pg_temp.due d
 JOIN pg_temp.stored s ON s.media_id = d.media_id AND s.origin = d.media_origin
 LEFT JOIN pg_temp.shared b ON b.hash = d.hash
-CROSS JOIN LATERAL (SELECT coalesce(d.counted_from, s.creation_ts) AS began) c
 WHERE d.kept IS NULL AND d.bytes IS NULL AND s.creation_ts <= $1

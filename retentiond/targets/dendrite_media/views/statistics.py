@@ -19,7 +19,7 @@ from retentiond.model.statistics import AgeCurve, Slice, StoreStatistics, with_o
 from retentiond.model.usage import MOST_ROWS, OTHERS, with_rest
 from retentiond.targets.dendrite_media.database.rights import ensure_temporary
 from retentiond.targets.dendrite_media.references.sources import Sources, Statement
-from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, count_growth
+from retentiond.targets.dendrite_media.surveys.criteria import PolicyCriteria, count_growth, has_growth
 from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, keeps_of, milliseconds
 from retentiond.targets.dendrite_media.surveys.survey import SQL as SURVEY
 from retentiond.targets.dendrite_media.surveys.survey import Survey, Surveyor
@@ -190,12 +190,13 @@ async def _limits(
     policies = context.settings.rules.policies
     if not policies:
         return ()
-    keeps = keeps_of(policies)
-    for statement in ("drop_not_due", "drop_created_later"):
-        await connection.execute(SQL[statement], milliseconds(now), keeps)
-    due = await connection.fetchval(SQL["count_due"])
+    today = milliseconds(now), keeps_of(policies)
+    due = await connection.fetchval(SQL["count_due"], *today)
     rules = PolicyCriteria(context, connection, now).rules()
-    growth = await count_growth(context, connection, rules, now) if ledger else 0
+    growth = 0
+    if ledger and await has_growth(context, connection, rules):
+        await connection.execute(SQL["drop_not_due"], *today)
+        growth = await count_growth(context, connection, rules, now)
     return headroom(context.config.limits, Counts(total.items, due, growth=growth))
 
 

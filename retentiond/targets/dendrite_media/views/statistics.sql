@@ -5,10 +5,11 @@
 SELECT s.code, count(*) AS items FROM pg_temp.stored s GROUP BY s.code
 
 -- name: take_due
--- The due rows of a survey, out of the measured ones; $1 are the policies by code, null for those that keep.
+-- The due rows of a survey, out of the measured ones; $1 are the policies by code, null for those that keep. They are
+-- counted alone, in no order: they need no number of their own.
 CREATE TEMPORARY TABLE due AS
 SELECT s.hash, s.media_id, s.origin AS media_origin, ($1::integer[])[s.code + 1] AS policy, NULL::bigint AS size,
-       s.creation_ts AS counted_from, NULL::text AS kept, row_number() OVER () AS due_id, s.bytes
+       s.creation_ts AS counted_from, NULL::text AS kept, 0::bigint AS due_id, s.bytes
 FROM pg_temp.stored s
 WHERE ($1::integer[])[s.code + 1] IS NOT NULL
 
@@ -16,17 +17,12 @@ WHERE ($1::integer[])[s.code + 1] IS NOT NULL
 -- Leaves the rows of a survey that are due at the time $1 (milliseconds); $2 are the keeps of the policies in their order,
 -- in milliseconds, null for ever.
 DELETE FROM pg_temp.due d
-WHERE d.counted_from IS NOT NULL AND (d.counted_from::numeric + ($2::bigint[])[d.policy + 1] <= $1) IS NOT TRUE
-
--- name: drop_created_later
--- The same of rows whose time began when the media were stored; those that are gone stay.
-DELETE FROM pg_temp.due d USING mediaapi_media_repository m
-WHERE d.counted_from IS NULL
-  AND m.media_id = d.media_id COLLATE "default" AND m.media_origin = d.media_origin COLLATE "default"
-  AND (m.creation_ts::numeric + ($2::bigint[])[d.policy + 1] <= $1) IS NOT TRUE
+WHERE (d.counted_from::numeric + ($2::bigint[])[d.policy + 1] <= $1) IS NOT TRUE
 
 -- name: count_due
-SELECT count(*) FROM pg_temp.due WHERE kept IS NULL
+-- The rows that are due at that time and that nothing keeps.
+SELECT count(*) FROM pg_temp.due d
+WHERE d.kept IS NULL AND d.counted_from::numeric + ($2::bigint[])[d.policy + 1] <= $1
 
 -- name: room_names
 -- The events that name each of these rooms: its name, else its alias. An event is at most 64 KiB.
