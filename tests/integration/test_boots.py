@@ -219,3 +219,49 @@ async def test_the_notes_of_an_older_ledger_are_those_of_each_target(
     async with room_retention.opened() as target:
         await target.sweep(everything=True)
     assert await ages(rooms) == {15}
+
+
+async def test_an_accepted_trouble_with_dendrite_accepts_no_clock(
+    rooms: RoomsStore, dendrite: RecordedDendrite, room_retention: RoomRetention, machine: Machine
+) -> None:
+    """The note that the acceptance wrote would have hidden the gap."""
+    await rooms.see_empty(age=35 * DAY)
+    await machine.boot(rooms.connection, off=10 * DAY)
+    await rooms.connection.execute(
+        "INSERT INTO retentiond.room_trouble VALUES ('rooms', 'dendrite_down', '!a:there.test', '', now())"
+    )
+    async with room_retention.opened() as target:
+        assert [one.limit for one in (await target.accept(yes=True)).refused] == ["dendrite_trouble"]
+    assert (await room_retention.one_pass()).kept["not_due"] == 3
+    assert await ages(rooms) == {25}
+
+
+async def test_after_notes_of_the_future_each_grace_begins_anew(
+    retention: Retention, store: DendriteStore, connection: Connection, machine: Machine
+) -> None:
+    await store.add(origin="there.test", age=OLD)
+    await retention.one_pass(**LATER)
+    await let_pass(connection, 11 * DAY)
+    await machine.boot(connection, off=-400 * DAY)
+    async with retention.opened() as target:
+        assert (await target.sweep(everything=True)).purged == 0
+    left = await connection.fetchval("SELECT grace_until - clock_timestamp() FROM retentiond.released_media")
+    assert 10 * DAY - MINUTE < left <= 10 * DAY
+
+
+async def test_the_grace_of_an_entry_without_a_row_is_put_off_too(
+    retention: Retention, store: DendriteStore, connection: Connection, machine: Machine
+) -> None:
+    await store.add(origin="there.test", age=OLD)
+    await retention.one_pass(**LATER)
+    await connection.execute(
+        "DELETE FROM retentiond.released_media;"
+        " UPDATE retentiond.entry SET grace_until = clock_timestamp() + interval '10 days'"
+    )
+    await let_pass(connection, 25 * DAY)
+    await machine.boot(connection, off=20 * DAY)
+    async with retention.opened() as target:
+        for _ in range(2):
+            assert (await target.sweep(everything=True)).purged == 0
+            left = await connection.fetchval("SELECT grace_until - clock_timestamp() FROM retentiond.entry")
+            assert 5 * DAY - MINUTE < left <= 5 * DAY + MINUTE
