@@ -153,7 +153,8 @@ async def test_a_purge_by_hand_right_after_a_boot_ends_the_grace_that_was_put_of
 ) -> None:
     await store.add(origin="there.test", age=OLD)
     await retention.one_pass(**LATER)
-    await machine.boot(connection, off=20 * DAY)
+    await let_pass(connection, 5 * DAY)
+    await machine.boot(connection, off=3 * DAY)
     async with retention.opened() as target:
         assert (await target.end_grace()).purged == 1
 
