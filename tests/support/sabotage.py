@@ -173,20 +173,19 @@ def _wrap_file_call(
 
 
 @cache
-def _statement_names() -> dict[str, str]:
-    return {
-        text: name
+@cache
+def _name_of(statement: str) -> str:
+    """Return a statement's name in its file, or else its first words. Its module is loaded by the time it is sent."""
+    names = (
+        name
         for module in list(sys.modules.values())
         if getattr(module, "__name__", "").startswith("retentiond.")
         for queries in vars(module).values()
         if isinstance(queries, Mapping)
         for name, text in queries.items()
-        if isinstance(name, str) and isinstance(text, str)
-    }
-
-
-def _name_of(statement: str) -> str:
-    return _statement_names().get(statement) or " ".join(statement.split()[:3])
+        if text == statement
+    )
+    return next(names, None) or " ".join(statement.split()[:3])
 
 
 # The statements that wrote something in the transaction under way, by connection.

@@ -189,10 +189,7 @@ async def let_pass(connection: Conn, time: timedelta) -> None:
 
 
 async def _prepare(connection: Conn) -> None:
-    for function in _FUNCTIONS:
-        await connection.execute(SQL[function])
-    await connection.execute(SQL["drop_rooms"])
-    await connection.execute(SQL["make_rooms"])
+    await connection.execute("\n;\n".join(SQL[name] for name in (*_FUNCTIONS, "drop_rooms", "make_rooms")))
 
 
 async def copy_rows(connection: Conn, table: str, columns: Sequence[str], page: Sequence[Record]) -> None:

@@ -254,5 +254,5 @@ async def prepare(connection: Conn) -> None:
     await connection.execute(SQL["widen_memory"])
     # With workers, a process that makes a table of a query may not begin a command, as a function does that catches an
     # exception: every event of its share would look as if it could not be parsed.
-    for function in _FUNCTIONS:
-        await connection.execute(function.replace("{parallel}", "PARALLEL UNSAFE"))
+    functions = "\n;\n".join(_FUNCTIONS)
+    await connection.execute(functions.replace("{parallel}", "PARALLEL UNSAFE"))
