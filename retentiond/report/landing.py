@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from retentiond.report.target_report import TargetState
 
 _STYLE: Final = "landing.css"
+_NAME_LIMIT: Final = 80
 _TEXT_LIMIT: Final = 500
 _MOST_PROBLEMS: Final = 20
 
@@ -53,7 +54,7 @@ def landing_policy() -> str:
 def render_landing(landing: Landing, states: Sequence[TargetState]) -> str:
     """Return the page's HTML."""
     return _template().render(
-        host=printable(landing.host),
+        host=printable(landing.host, _NAME_LIMIT),
         version=landing.version,
         activity=printable(landing.activity, _TEXT_LIMIT),
         report=landing.report,
@@ -70,7 +71,7 @@ def _template() -> Template:
 
 def _target(state: TargetState) -> _Target:
     problems = tuple(printable(problem, _TEXT_LIMIT) for problem in state.problems[:_MOST_PROBLEMS])
-    return _Target(printable(state.target), state.kind, problems, tuple(_facts(state)))
+    return _Target(printable(state.target, _NAME_LIMIT), state.kind, problems, tuple(_facts(state)))
 
 
 def _facts(state: TargetState) -> Iterator[tuple[str, str]]:
