@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,12 +24,29 @@ def zygote() -> Iterator[Zygote]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def made_once(
+    postgres: DatabaseServer, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WornStore]:
+    """The store that each test copies, and that none changes."""
+    directory = tmp_path_factory.mktemp("worn")
+    media_path = directory / "media"
+    media_path.mkdir(mode=0o750)
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        database = runner.run(postgres.clone())
+        program = RealProgram(directory, database, media_path, {}, zygote)
+        making = make_worn_store(postgres, program)
+        yield runner.run(making.__aenter__())
+        runner.run(making.__aexit__(None, None, None))
+        runner.run(postgres.drop(database))
+
+
 @pytest.fixture
-async def worn(
-    postgres: DatabaseServer, database: str, media_path: Path, tmp_path: Path, zygote: Zygote
-) -> AsyncIterator[WornStore]:
-    async with make_worn_store(postgres, RealProgram(tmp_path, database, media_path, {}, zygote)) as made:
-        yield made
+def worn(made_once: WornStore, tmp_path: Path) -> Iterator[WornStore]:
+    settings = dict(made_once.program.settings)
+    program = replace(made_once.program, directory=tmp_path, settings=settings, _under_way=[])
+    yield replace(made_once, program=program)
+    program.clear()
 
 
 @pytest.fixture
