@@ -24,6 +24,7 @@ from retentiond.targets.dendrite_media.surveys.sizes import due_by_age, keeps_of
 from retentiond.targets.dendrite_media.surveys.survey import SQL as SURVEY
 from retentiond.targets.dendrite_media.surveys.survey import Survey, Surveyor
 from retentiond.targets.dendrite_media.views.status import read_status
+from retentiond.targets.dendrite_media.views.usage import SQL as STORED
 from retentiond.targets.dendrite_media.views.usage import (
     largest_files,
     largest_keys,
@@ -68,6 +69,11 @@ class _MeasuringSurveyor(Surveyor):
 
     async def _take_due(self, policies: Compiled) -> None:
         await self._connection.execute(SQL["take_due"], policies.indexes)
+
+    async def _finish(self) -> None:
+        async with self._connection.transaction():
+            await self._connection.execute(STORED["few_statistics"])
+            await self._connection.execute(SURVEY["analyze_due"])
 
     async def _begin(self) -> Survey:
         # Every row is left to `decide`, and none is measured in the table of due rows.

@@ -131,7 +131,8 @@ async def make_stored(connection: Conn, policies: Compiled | None = None) -> Tal
         for statement in ("make_several", "analyze_several", "make_shared", "analyze_shared"):
             await connection.execute(SQL[statement])
         await connection.execute(SQL["make_stored"].replace("{verdict}", text), *arguments)
-    await connection.execute(SQL["analyze_stored"])
+        await connection.execute(SQL["few_statistics"])
+        await connection.execute(SQL["analyze_stored"])
     (row,) = await connection.fetch(SQL["total"])
     return Tally(**dict(row))
 
