@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-VERSION_1 = (Path(__file__).parents[1] / "support" / "ledger_version_1.sql").read_text()
+VERSION_1 = Path(__file__).with_name("ledger_version_1.sql").read_text()
 SHAPE = """
 SELECT c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' '
        || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || a.attidentity::text || a.attcollation::regcollation AS part
